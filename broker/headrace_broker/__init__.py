@@ -1,0 +1,1 @@
+"""The contract: everything that crosses Redis, and the only package that speaks to it."""

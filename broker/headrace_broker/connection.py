@@ -1,0 +1,336 @@
+"""Connections to the server: commands out, replies in, and nothing repeated behind the caller's back.
+
+redis-py sends a command again when its reply was lost, which would apply a commit twice (DESIGN 5). So every
+connection here is made with retries off, and a lost reply is the caller's to handle, as `ServerUnreachable`.
+
+`Link` and `AsyncLink` are what the partition loop, the keeper, the child loop and the client are given (invariant 4):
+the simulator has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import hiredis
+import redis
+import redis.asyncio as aioredis
+import redis.asyncio.connection
+import redis.connection
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .errors import ConfigurationError, ServerError, ServerUnreachable
+
+Argument = bytes | str | int | float
+Command = tuple[Argument, ...]
+Reply = Any
+"""RESP2: bytes, int, None, or a list of these. Errors are `ServerError` values where a method says so."""
+
+_CONFIRMATION_DEADLINE = 10.0
+# What redis-py leaves untyped.
+_parse_url: Callable[[str], dict[str, Any]] = cast(Any, redis.connection).parse_url
+_parse_async_url: Callable[[str], dict[str, Any]] = cast(Any, redis.asyncio.connection).parse_url
+_pack_command: Callable[[Command], bytes] = cast(Any, hiredis).pack_command
+
+_LOST = (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)
+
+
+class Link(Protocol):
+    """A connection of its own, used by one thread."""
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Writes the commands without reading. Raises `ServerUnreachable`."""
+        ...
+
+    def receive(self, count: int) -> list[Reply]:
+        """The next `count` replies; errors of single commands are `ServerError` values among them.
+
+        Raises `ServerUnreachable` when the connection is lost or its time-out passes: what was sent may or may
+        not have been done.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class AsyncLink(Protocol):
+    """A connection of its own, used by one task at a time."""
+
+    async def exchange(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
+        """Sends all, reads all; errors of single commands are `ServerError` values among the replies.
+
+        `timeout` (seconds) replaces the connection's own, for blocking reads. Raises `ServerUnreachable`; the link
+        is closed then. A cancelled exchange closes the link too, for its replies would answer the next one.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Subscription(Protocol):
+    """Messages of channels, as (channel, data)."""
+
+    async def subscribe(self, *channels: str) -> None:
+        """Returns when the server confirmed the subscription."""
+        ...
+
+    async def unsubscribe(self, *channels: str) -> None: ...
+
+    def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Ends by raising `ServerUnreachable`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Connector(Protocol):
+    """Makes connections to one server."""
+
+    @property
+    def url(self) -> str: ...
+
+    def connect(self, *, timeout: float = 5.0) -> Link: ...
+
+    async def connect_async(self, *, timeout: float = 5.0) -> AsyncLink: ...
+
+    async def subscription(self) -> Subscription: ...
+
+
+def exchange(link: Link, commands: Sequence[Command]) -> list[Reply]:
+    """Sends all, reads all; errors are values. Raises `ServerUnreachable`."""
+    link.send(commands)
+    return link.receive(len(commands))
+
+
+def call(link: Link, *command: Argument) -> Reply:
+    """One command and its reply. Raises `ServerError` and `ServerUnreachable`."""
+    return raise_error(exchange(link, [command])[0])
+
+
+async def call_async(link: AsyncLink, *command: Argument) -> Reply:
+    """One command and its reply. Raises `ServerError` and `ServerUnreachable`."""
+    return raise_error((await link.exchange([command]))[0])
+
+
+def raise_error(reply: Reply) -> Reply:
+    """The reply, unless it is an error: then raises it."""
+    if isinstance(reply, ServerError):
+        raise reply
+    return reply
+
+
+def as_reply(raw: Any) -> Reply:
+    """Errors as `ServerError` values, also those one level down: EXEC's reply holds the errors of its commands."""
+    if isinstance(raw, Exception):
+        return ServerError(str(raw))
+    if isinstance(raw, list):
+        items: list[Any] = raw
+        for index, item in enumerate(items):
+            if isinstance(item, Exception):
+                items[index] = ServerError(str(item))
+    return raw
+
+
+def pack(commands: Iterable[Command]) -> bytes:
+    """The commands as the server reads them (RESP)."""
+    return b"".join([_pack_command(command) for command in commands])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A real server, by URL: `redis://`, `rediss://` or `unix://`."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        try:
+            _parse_url(self.url)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"A server URL looks like redis://host:6379/0, rediss://… or embedded://DIR; got {self.url!r}: {error}."
+            ) from None
+
+    def connect(self, *, timeout: float = 5.0) -> Link:
+        """Connects; `timeout` in seconds holds for connecting and for each wait for a reply."""
+        options = _parse_url(self.url)
+        kind = options.pop("connection_class", redis.Connection)
+        link = RedisLink(
+            kind(
+                **options,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                health_check_interval=0,
+            )
+        )
+        link.open(self.url)
+        return link
+
+    async def connect_async(self, *, timeout: float = 5.0) -> AsyncLink:
+        options = _parse_async_url(self.url)
+        kind = options.pop("connection_class", aioredis.Connection)
+        link = AsyncRedisLink(
+            kind(
+                **options,
+                protocol=2,
+                retry=AsyncRetry(NoBackoff(), 0),
+                socket_timeout=None,
+                socket_connect_timeout=timeout,
+                health_check_interval=0,
+            ),
+            timeout,
+        )
+        await link.open(self.url)
+        return link
+
+    async def subscription(self) -> Subscription:
+        return RedisSubscription(cast(AsyncRedisLink, await self.connect_async()))
+
+
+class RedisLink:
+    """`Link` over a redis-py connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._closed = False
+
+    def open(self, url: str) -> None:
+        try:
+            self._connection.connect()
+        except _LOST as error:
+            raise ServerUnreachable(f"No server answers at {url}: {error}") from error
+        except redis.RedisError as error:
+            raise ServerError(f"The server at {url} refused the connection: {error}") from error
+
+    def send(self, commands: Sequence[Command]) -> None:
+        self._check()
+        try:
+            self._connection.send_packed_command([pack(commands)], check_health=False)
+        except _LOST as error:
+            self.close()
+            raise ServerUnreachable(f"The connection was lost while sending: {error}") from error
+
+    def _check(self) -> None:
+        """redis-py connects anew by itself, without the WATCH that guards a commit: a closed link stays closed."""
+        if self._closed:
+            raise ServerUnreachable("The connection is closed.")
+
+    def receive(self, count: int) -> list[Reply]:
+        self._check()
+        read = self._connection.read_response
+        replies: list[Reply] = []
+        try:
+            for _ in range(count):
+                try:
+                    replies.append(as_reply(read()))
+                except redis.ResponseError as error:
+                    replies.append(ServerError(str(error)))
+        except _LOST as error:
+            self.close()
+            raise ServerUnreachable(f"The connection was lost while waiting for a reply: {error}") from error
+        return replies
+
+    def close(self) -> None:
+        self._closed = True
+        self._connection.disconnect()
+
+
+class AsyncRedisLink:
+    """`AsyncLink` over a redis-py asyncio connection."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._closed = False
+
+    async def open(self, url: str) -> None:
+        try:
+            await self._connection.connect()
+        except _LOST as error:
+            raise ServerUnreachable(f"No server answers at {url}: {error}") from error
+        except redis.RedisError as error:
+            raise ServerError(f"The server at {url} refused the connection: {error}") from error
+
+    async def exchange(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
+        self._check()
+        done = False
+        try:
+            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+                await self._connection.send_packed_command([pack(commands)], check_health=False)
+                replies = [await self.read() for _ in commands]
+            done = True
+            return replies
+        except (*_LOST, TimeoutError) as error:
+            raise ServerUnreachable(f"The connection was lost while waiting for a reply: {error}") from error
+        finally:
+            if not done:
+                await self.close()
+
+    async def read(self) -> Reply:
+        """The next reply, whatever it answers."""
+        try:
+            return as_reply(await self._connection.read_response())
+        except redis.ResponseError as error:
+            return ServerError(str(error))
+
+    def _check(self) -> None:
+        """A closed link stays closed, as `RedisLink` does."""
+        if self._closed:
+            raise ServerUnreachable("The connection is closed.")
+
+    async def write(self, commands: Sequence[Command]) -> None:
+        self._check()
+        await self._connection.send_packed_command([pack(commands)], check_health=False)
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._connection.disconnect(nowait=True)
+
+
+class RedisSubscription:
+    """`Subscription` over one link. One task reads; others may subscribe meanwhile."""
+
+    def __init__(self, link: AsyncRedisLink) -> None:
+        self._link = link
+        self._confirmations: dict[str, asyncio.Event] = {}
+
+    async def subscribe(self, *channels: str) -> None:
+        waiting = [self._confirmations.setdefault(channel, asyncio.Event()) for channel in channels]
+        await self._write(("SUBSCRIBE", *channels))
+        try:
+            async with asyncio.timeout(_CONFIRMATION_DEADLINE):
+                for confirmed in waiting:
+                    await confirmed.wait()
+        except TimeoutError:
+            raise ServerUnreachable("The server did not confirm the subscription.") from None
+
+    async def unsubscribe(self, *channels: str) -> None:
+        for channel in channels:
+            self._confirmations.pop(channel, None)
+        await self._write(("UNSUBSCRIBE", *channels))
+
+    async def _write(self, command: Command) -> None:
+        try:
+            await self._link.write([command])
+        except _LOST as error:
+            raise ServerUnreachable(f"The subscription was lost: {error}") from error
+
+    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        while True:
+            try:
+                reply = await self._link.read()
+            except _LOST as error:
+                raise ServerUnreachable(f"The subscription was lost: {error}") from error
+            kind, channel = raise_error(reply)[0], reply[1].decode()
+            if kind == b"message":
+                yield channel, reply[2]
+            elif kind == b"subscribe" and (confirmed := self._confirmations.get(channel)):
+                confirmed.set()
+
+    async def close(self) -> None:
+        await self._link.close()

@@ -1,0 +1,77 @@
+"""From a URL as people write it to a server that can be connected to.
+
+redis://host:6379/0   rediss://…   unix:///path    as they are
+embedded://DIR                                     the server in DIR, started if none runs there (see `embedded`)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from .connection import Server
+from .embedded import EmbeddedServer
+from .errors import ConfigurationError
+
+DEFAULT_URL: Final = "redis://localhost:6379/0"
+EMBEDDED: Final = "embedded://"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A server's plain URL, and the embedded server behind it if there is one. Closing stops what was started."""
+
+    url: str
+    embedded: EmbeddedServer | None = None
+
+    def close(self) -> None:
+        if self.embedded is not None:
+            self.embedded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def locate(url: str) -> Located:
+    """The server at `url`; starting an embedded one may take a while.
+
+    Raises `ConfigurationError` for what is no such URL, and `EmbeddedServerError`.
+    """
+    if not url.startswith(EMBEDDED):
+        return Located(Server(url).url)  # which checks it
+    server = EmbeddedServer.open(embedded_directory(url))
+    return Located(server.url, server)
+
+
+def embedded_directory(url: str) -> Path:
+    """DIR of `embedded://DIR`. Raises `ConfigurationError`."""
+    directory = url.removeprefix(EMBEDDED)
+    if not directory:
+        raise ConfigurationError(
+            "embedded:// needs a directory for its data: embedded://DIR, such as embedded://.headrace"
+        )
+    return Path(directory).expanduser()
+
+
+def runs_in(directory: Path) -> bool:
+    """True if an embedded server runs in `directory`: then its lock is held (see `embedded`). Starts nothing."""
+    try:
+        descriptor = os.open(directory / "server.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,240 @@
+"""What clients ask of instances: start, signal, cancel. Durable when answered, with no orchestrator running.
+
+Each request is made once and may be held as a conversation any number of times: its id makes a repetition get the
+answer of the first time (DESIGN 5), so a lost reply is mended by asking again within `ANSWER_MS`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Literal, cast
+
+from . import messages, payloads, scripting
+from .conversations import Conversation, ask
+from .errors import InstanceError, InstanceExists, InstanceFinished, InstanceNotFound, ServerError
+from .ids import check_instance_id, new_incarnation, new_request_id
+from .keys import PartitionKeys
+from .messages import CancelMessage, SignalMessage, StartMessage
+from .namespace import Namespace
+
+Conflict = Literal["fail", "use_existing"]
+"""What a start does if an instance of that id is live."""
+
+ANSWER_MS: Final = 600_000
+"""How long the answer to a request id is kept (DESIGN 5)."""
+TEXT_LIMIT: Final = 4096
+"""Bytes of a reason; names, actors and traces have 256."""
+
+_NAME_LIMIT: Final = 256
+_MOVES: Final = 8
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a value carries: encoded bytes and their codec, `m` (MessagePack) or `j` (JSON)."""
+
+    data: bytes
+    codec: Literal["m", "j"] = "m"
+
+
+@dataclass(frozen=True)
+class Started:
+    """The answer to a start. `existing`: the instance was there before (`use_existing`)."""
+
+    incarnation: str
+    flow: str
+    existing: bool
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """A start. Raises `InvalidInstanceId` and `InstanceError` when made; `hold` says what asking raises."""
+
+    instance: str
+    flow: str
+    definition: str
+    payload: Payload
+    conflict: Conflict = "fail"
+    actor: str = ""
+    traceparent: str = ""
+    request: str = field(default_factory=new_request_id)
+    incarnation: str = field(default_factory=new_incarnation)
+
+    def __post_init__(self) -> None:
+        check_instance_id(self.instance)
+        _check_text("an actor", self.actor)
+        _check_text("a traceparent", self.traceparent)
+
+    def hold(self, namespace: Namespace) -> Conversation[Started]:
+        """Raises `InstanceExists`, `PayloadTooLarge`, `ServerError`."""
+        keys = namespace.of(self.instance)
+        stored = payloads.store(self.payload.data, _value_namer(keys, self.incarnation), self.payload.codec)
+        large_key, large = stored.write or ("", b"")
+        message = StartMessage(
+            *(self.instance, self.incarnation, self.flow, self.definition, stored.value),
+            request=self.request,
+            actor=self.actor,
+            traceparent=self.traceparent,
+        )
+        reply = yield from scripting.call(
+            scripting.load("start"),
+            [
+                keys.header(self.instance),
+                keys.starts,
+                keys.by_status("queued"),
+                keys.by_flow(self.flow),
+                keys.request(self.request),
+                keys.archive(""),
+            ],
+            [
+                *(self.instance, self.incarnation, self.flow, self.definition, self.actor, self.traceparent),
+                *(messages.pack(message), self.conflict, ANSWER_MS, large, large_key),
+            ],
+        )
+        answer, incarnation, flow, status = (part.decode() for part in reply)
+        if answer == "exists":
+            raise InstanceExists(
+                f"An instance of id {self.instance!r} is live: flow {flow!r}, {status}. "
+                "Choose another id, or take that one: conflict use_existing.",
+                instance=self.instance,
+                flow=flow,
+                status=status,
+            )
+        return Started(incarnation, flow, answer == "existing")
+
+
+@dataclass(frozen=True)
+class SignalRequest:
+    """A signal to a live instance. Raises `InvalidInstanceId` and `InstanceError` when made."""
+
+    instance: str
+    name: str
+    payload: Payload
+    actor: str = ""
+    traceparent: str = ""
+    request: str = field(default_factory=new_request_id)
+
+    def __post_init__(self) -> None:
+        check_instance_id(self.instance)
+        if not self.name or not self.name.isprintable():
+            raise InstanceError(f"A signal has a name without control characters; got {self.name!r}.")
+        _check_text("a signal's name", self.name)
+        _check_text("an actor", self.actor)
+        _check_text("a traceparent", self.traceparent)
+
+    def hold(self, namespace: Namespace) -> Conversation[str]:
+        """The incarnation that got it.
+
+        Raises `InstanceNotFound`, `InstanceFinished`, `PayloadTooLarge`, `ServerError`.
+        """
+        keys = namespace.of(self.instance)
+        stored = payloads.store(self.payload.data, _value_namer(keys, ""), self.payload.codec)
+        if stored.write is None:
+            return (yield from _send(keys, self.instance, self.request, self._packed(stored)))
+        # A large value lies under the incarnation it belongs to, so that has to be known first.
+        (seen,) = yield from ask(("HGET", keys.header(self.instance), "inc"))
+        for _ in range(_MOVES):
+            if seen is None:
+                raise _unknown(self.instance)
+            stored = payloads.store(self.payload.data, _value_namer(keys, seen.decode()), self.payload.codec)
+            try:
+                return (
+                    yield from _send(keys, self.instance, self.request, self._packed(stored), stored, seen.decode())
+                )
+            except _Moved as moved:
+                seen = moved.incarnation
+        raise ServerError(f"Instance {self.instance!r} was started anew {_MOVES} times while a signal was sent to it.")
+
+    def _packed(self, stored: payloads.Stored) -> bytes:
+        return messages.pack(
+            SignalMessage(self.instance, self.name, stored.value, self.request, self.actor, self.traceparent)
+        )
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    """The wish that a live instance be cancelled. Raises `InvalidInstanceId` and `InstanceError` when made."""
+
+    instance: str
+    reason: str = ""
+    actor: str = ""
+    traceparent: str = ""
+    request: str = field(default_factory=new_request_id)
+
+    def __post_init__(self) -> None:
+        check_instance_id(self.instance)
+        _check_text("a reason", self.reason, TEXT_LIMIT)
+        _check_text("an actor", self.actor)
+        _check_text("a traceparent", self.traceparent)
+
+    def hold(self, namespace: Namespace) -> Conversation[str]:
+        """The incarnation that got it. Raises `InstanceNotFound`, `InstanceFinished`, `ServerError`."""
+        message = CancelMessage(self.instance, self.reason, self.request, self.actor, self.traceparent)
+        keys = namespace.of(self.instance)
+        return (yield from _send(keys, self.instance, self.request, messages.pack(message)))
+
+
+class _Moved(Exception):
+    """The id was used anew since its incarnation was read."""
+
+    def __init__(self, incarnation: bytes) -> None:
+        super().__init__(incarnation)
+        self.incarnation = incarnation
+
+
+def _send(
+    keys: PartitionKeys,
+    instance: str,
+    request: str,
+    message: bytes,
+    stored: payloads.Stored | None = None,
+    incarnation: str = "",
+) -> Conversation[str]:
+    large_key, large = (stored and stored.write) or (keys.header(instance), b"")
+    reply = yield from scripting.call(
+        scripting.load("send"),
+        [keys.header(instance), keys.events, keys.request(request), large_key],
+        [message, ANSWER_MS, large, incarnation],
+    )
+    answer, detail = reply
+    match answer:
+        case b"sent":
+            return cast(bytes, detail).decode()
+        case b"moved":
+            raise _Moved(detail)
+        case b"ended":
+            status = detail.decode()
+            ended = "is being cancelled" if status == "cancelling" else f"has ended: {status}"
+            raise InstanceFinished(
+                f"Instance {instance!r} {ended}; it takes no more signals or controls.",
+                instance=instance,
+                status=status,
+            )
+        case _:
+            raise _unknown(instance)
+
+
+def _unknown(instance: str) -> InstanceNotFound:
+    return InstanceNotFound(
+        f"No instance of id {instance!r} is known. List those there are: headrace ls", instance=instance
+    )
+
+
+def _value_namer(keys: PartitionKeys, incarnation: str) -> Callable[[], str]:
+    return partial(_name_value, keys, incarnation)
+
+
+def _name_value(keys: PartitionKeys, incarnation: str) -> str:
+    return keys.value(incarnation, secrets.token_urlsafe(9))
+
+
+def _check_text(what: str, text: str, limit: int = _NAME_LIMIT) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InstanceError(f"{what.capitalize()} is valid Unicode; got {text!r}.") from None
+    if size > limit:
+        raise InstanceError(f"{what.capitalize()} has at most {limit} bytes; got {size}.")

@@ -1,0 +1,21 @@
+-- Appends a signal or a control to the events of a live instance, once per request id.
+--
+-- KEYS  1 header i:<id>   2 events   3 req:<request id>   4 large value's key (any key of the slot if inline)
+-- ARGV  1 message   2 answer's life (ms)   3 large value ('' if inline)   4 the incarnation in its key ('' if inline)
+-- Returns {"sent", incarnation} | {"unknown", ""} | {"ended", status} | {"moved", incarnation}: the id was used anew
+-- since the caller read the incarnation for its large value; it asks again.
+local answered = redis.call('GET', KEYS[3])
+if answered then return {'sent', answered} end
+local header = redis.call('HMGET', KEYS[1], 'inc', 'status')
+if not header[1] then return {'unknown', ''} end
+local status = header[2]
+if status == 'completed' or status == 'failed' or status == 'cancelled' or status == 'terminated' or status == 'cancelling' then
+  return {'ended', status}
+end
+if ARGV[4] ~= '' then
+  if ARGV[4] ~= header[1] then return {'moved', header[1]} end
+  redis.call('SET', KEYS[4], ARGV[3])
+end
+redis.call('XADD', KEYS[2], '*', 'm', ARGV[1], 'inc', header[1])
+redis.call('SET', KEYS[3], header[1], 'PX', ARGV[2])
+return {'sent', header[1]}

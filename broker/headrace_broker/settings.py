@@ -1,0 +1,93 @@
+"""Settings from the environment, `HEADRACE_*`. For the command line and process mains; nothing else imports this."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .durations import parse_duration
+from .errors import ConfigurationError, HeadraceError
+from .locate import DEFAULT_URL
+from .namespace import MAX_PARTITIONS
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _milliseconds(value: Any) -> int:
+    try:
+        return parse_duration(float(value) if isinstance(value, str) and _is_number(value) else value)
+    except HeadraceError as error:
+        raise ValueError(str(error)) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
+"""Given as a duration: seconds, or text such as "10s"; kept in ms."""
+
+
+class Settings(BaseSettings):
+    """Every field is `HEADRACE_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_", env_ignore_empty=True, extra="ignore", validate_default=True
+    )
+
+    url: str = DEFAULT_URL
+    namespace: str = "headrace"
+    partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] | None = None
+    """None: 4 for a new namespace, else what it has."""
+    lease: Milliseconds = Field(default=10_000, ge=500)
+    """After this long without a sign of life a worker's tasks are given to another."""
+    ownership: Milliseconds = Field(default=5_000, ge=500)
+    """After this long without a sign of life an orchestrator's partitions go to another."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 32
+    """Tasks that one child process runs at once."""
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Child processes of a worker."""
+    queues: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated; empty: all queues of the worker's tasks."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
+    """0 turns the endpoint off."""
+    log_level: LogLevel = "info"
+    grace: Milliseconds = 20_000
+    """How long running tasks may go on after SIGTERM."""
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings: `given` (None counts as not given) over the environment over the defaults.
+
+    Raises `ConfigurationError`, which names each setting that is wrong.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        lines = [_complaint(detail["loc"], detail["msg"], detail["input"], given) for detail in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def _complaint(location: tuple[int | str, ...], reason: str, value: object, given: dict[str, Any]) -> str:
+    name = str(location[0]) if location else "settings"
+    variable = f"HEADRACE_{name.upper()}"
+    source = variable if given.get(name) is None and variable in os.environ else f"--{name.replace('_', '-')}"
+    return f"{source} cannot be {value!r}: {reason.removeprefix('Value error, ')}."
