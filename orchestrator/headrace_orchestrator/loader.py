@@ -1,0 +1,83 @@
+"""Brings the instances and programs that a batch needs into memory, in one round trip each for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+from headrace_broker import records
+from headrace_broker.connection import Command, Link, exchange, raise_error
+from headrace_broker.definitions import Definition
+from headrace_broker.errors import MessageError
+from headrace_broker.instances import STATUSES
+from headrace_broker.keys import Keys, PartitionKeys
+
+from .cache import Recent
+from .engine.model import Instance
+from .engine.nodes import KINDS
+from .engine.program import Program
+
+
+def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[str, Instance | MessageError]:
+    """The newest incarnation of each id that has one; an error for one whose records cannot be read."""
+    names = list(ids)
+    if not names:
+        return {}
+    headers = exchange(link, [("HGETALL", keys.header(id)) for id in names])
+    found: dict[str, dict[str, str]] = {}
+    for id, reply in zip(names, headers, strict=True):
+        rows = cast("list[bytes]", raise_error(reply))
+        if rows:
+            found[id] = {
+                name.decode(): value.decode(errors="replace")
+                for name, value in zip(rows[::2], rows[1::2], strict=True)
+                if name != b"error"
+            }
+    states = exchange(link, [("HGETALL", keys.state(header.get("inc", ""))) for header in found.values()])
+    loaded: dict[str, Instance | MessageError] = {}
+    for (id, header), reply in zip(found.items(), states, strict=True):
+        try:
+            state = records.unpack_state(cast("list[bytes]", raise_error(reply)))
+            loaded[id] = _checked(Instance(id, header["inc"], header["flow"], header["def"], header, state))
+        except (MessageError, KeyError, ValueError) as error:
+            loaded[id] = MessageError(f"The records of instance {id!r} cannot be read: {error}.", instance=id)
+    return loaded
+
+
+def _checked(instance: Instance) -> Instance:
+    """Raises KeyError or ValueError for a header without what every instance has."""
+    if instance.status not in STATUSES or instance.created < 0:
+        raise ValueError(f"status {instance.status!r}, created {instance.created}")
+    return instance
+
+
+class Programs:
+    """Programs by definition hash; a definition never changes, so they are kept across reconnects."""
+
+    def __init__(self, keys: Keys, limit: int = 1000) -> None:
+        self._keys = keys
+        self._programs: Recent[str, Program] = Recent(limit)
+
+    def get(self, digest: str) -> Program | None:
+        return self._programs.get(digest)
+
+    def load(self, link: Link, digests: Iterable[str]) -> Mapping[str, str]:
+        """Loads what is not here yet; by hash, why one could not be loaded."""
+        missing = sorted({digest for digest in digests if self._programs.get(digest) is None})
+        if not missing:
+            return {}
+        commands: list[Command] = [("GET", self._keys.definition(digest)) for digest in missing]
+        problems: dict[str, str] = {}
+        for digest, reply in zip(missing, exchange(link, commands), strict=True):
+            data = cast("bytes | None", raise_error(reply))
+            if data is None:
+                problems[digest] = f"Definition {digest} is not stored. Start a worker or client that has the flow."
+                continue
+            try:
+                self._programs.put(digest, Program.load(Definition.from_wire(data), KINDS))
+            except MessageError as error:
+                problems[digest] = str(error)
+        return problems
+
+
+Lookup = Callable[[str], Program | None]

@@ -1,0 +1,111 @@
+"""Prometheus metrics of an orchestrator. Bounded labels only: flows, queues, outcomes; never ids (DESIGN 9).
+
+Counted after the commit, from the history entries it wrote, so that a batch done twice is counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace_broker import history
+
+from .engine.model import Draft
+from .inbox import Item
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 3600.0)
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 512)
+
+
+class Metrics:
+    """What one orchestrator counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.instances_started = Counter(
+            "headrace_instances_started", "Instances whose first step was entered.", ["flow"], registry=registry
+        )
+        self.instances_ended = Counter(
+            "headrace_instances_ended", "Instances that ended.", ["flow", "status"], registry=registry
+        )
+        self.attempts = Counter("headrace_attempts", "Attempts that ended.", ["flow", "outcome"], registry=registry)
+        self.redeliveries = Counter(
+            "headrace_redeliveries", "Deliveries made anew, by cause.", ["cause"], registry=registry
+        )
+        self.stale_results = Counter(
+            "headrace_stale_results",
+            "Results, signals and starts that no longer counted.",
+            ["partition"],
+            registry=registry,
+        )
+        self.quarantined = Counter(
+            "headrace_quarantined", "Entries put into quarantine.", ["source"], registry=registry
+        )
+        self.step_seconds = Histogram(
+            "headrace_step_seconds",
+            "A task's run time, as its worker measured it.",
+            ["flow"],
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self.step_latency_seconds = Histogram(
+            "headrace_step_latency_seconds",
+            "From the commit that dispatched an attempt to the one that took its completion.",
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self.commit_seconds = Histogram(
+            "headrace_commit_seconds", "From sending a commit to its reply.", buckets=_FAST, registry=registry
+        )
+        self.commit_events = Histogram(
+            "headrace_commit_events", "Events applied by one commit.", buckets=_SIZES, registry=registry
+        )
+        self.timer_lateness_seconds = Histogram(
+            "headrace_timer_lateness_seconds", "How late timers fired.", buckets=_FAST, registry=registry
+        )
+        self.queue_backlog = Gauge(
+            "headrace_queue_backlog", "Tasks handed out and not settled.", ["queue", "partition"], registry=registry
+        )
+        self.partitions_owned = Gauge(
+            "headrace_partitions_owned", "Partitions this orchestrator owns.", registry=registry
+        )
+        self.fenced = Counter("headrace_fenced_commits", "Commits that the fence refused.", registry=registry)
+
+    def stale(self, partition: int, count: int = 1) -> None:
+        self.stale_results.labels(str(partition)).inc(count)
+
+    def committed(self, partition: int, drafts: Sequence[Draft], items: Sequence[Item], seconds: float) -> None:
+        """Takes over what a commit did. `seconds` it took."""
+        self.commit_seconds.observe(seconds)
+        self.commit_events.observe(len(items))
+        for item in items:
+            if item.reason is not None:
+                self.quarantined.labels(item.source).inc()
+        for draft in drafts:
+            if draft.stale:
+                self.stale(partition, draft.stale)
+            for entry in draft.history:
+                self._count(draft.instance.flow, entry)
+
+    def _count(self, flow: str, entry: tuple[object, ...]) -> None:
+        match entry[1]:
+            case history.COMPLETED:
+                self.attempts.labels(flow, "completed").inc()
+                self.step_seconds.labels(flow).observe(int(str(entry[8])) / 1000)
+            case history.FAILED:
+                self.attempts.labels(flow, str(entry[7])).inc()
+            case history.REDELIVERED:
+                self.redeliveries.labels(str(entry[8])).inc()
+            case history.STARTED:
+                self.instances_started.labels(flow).inc()
+            case history.ENDED:
+                self.instances_ended.labels(flow, str(entry[2])).inc()
+            case _:
+                return
+
+    def backlog(self, partition: int, lengths: Mapping[str, int]) -> None:
+        for stream, length in lengths.items():
+            self.queue_backlog.labels(stream, str(partition)).set(length)

@@ -1,0 +1,206 @@
+"""The orchestrator: owns partitions, reads their inboxes, and gives each what came. A step function (invariant 4).
+
+One turn: renew or acquire ownership; one pipelined read of TIME and all inboxes; decide and send a commit per
+partition; receive them. When a read finds nothing, the turn ends in a blocking read until the next thing is due.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from random import Random
+
+from headrace_broker.connection import Command, Connector, Link, exchange, raise_error
+from headrace_broker.conversations import converse
+from headrace_broker.errors import CommitDamaged, Fenced, HeadraceError, ServerError, ServerUnreachable
+from headrace_broker.keys import Keys
+
+from .clock import ServerClock
+from .holding import Holding
+from .inbox import Item, entries, read_events, read_starts
+from .loader import Programs
+from .metrics import Metrics
+from .options import OrchestratorOptions
+from .reading import Read, earliest, own_signals
+from .survey import Survey
+
+log = logging.getLogger(__name__)
+
+MAX_BLOCK_MS = 1000
+
+
+class Orchestrator:
+    """Several may run; each partition has one owner at a time. Not thread-safe: one thread steps it."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        keys: Keys,
+        partitions: int,
+        options: OrchestratorOptions,
+        metrics: Metrics,
+        *,
+        monotonic: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self.keys = keys
+        self._connector = connector
+        self._options = options
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._clock = ServerClock(monotonic)
+        self._programs = Programs(keys)
+        self._survey = Survey(keys, partitions, monotonic)
+        self._reader: Link | None = None
+        self._partitions = partitions
+        self._holdings = [
+            Holding(keys, number, options, metrics, self._clock, self._programs, monotonic, random)
+            for number in range(partitions)
+        ]
+
+    @property
+    def owned(self) -> list[int]:
+        return [holding.number for holding in self._holdings if holding.partition is not None]
+
+    def step(self, max_block_ms: int = MAX_BLOCK_MS, wait: Callable[[bool], None] | None = None) -> bool:
+        """One turn; whether it did anything. `max_block_ms` 0 never waits (the simulator's choice). `wait` is told when
+        a wait that may be interrupted begins (True) and has ended (False).
+
+        Raises `ServerUnreachable` when the server is gone: everything in memory is dropped then, and the next step
+        connects anew.
+        """
+        try:
+            reader = self._connected()
+            self._maintain(reader)
+            if self._turn(reader):
+                return True
+            idle = min(max_block_ms, self._idle_ms())
+            return self._blocking_turn(reader, idle, wait or _ignore) if idle > 0 else False
+        except ServerUnreachable:
+            self.disconnect()
+            raise
+
+    def close(self) -> None:
+        """Gives up what it owns, so that another may take over at once."""
+        for holding in self._holdings:
+            holding.release()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Drops every connection and everything in memory; ownership keys run out by themselves."""
+        for holding in self._holdings:
+            holding.drop()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    # -- a turn -----------------------------------------------------------------------------------
+
+    def _connected(self) -> Link:
+        if self._reader is None:
+            self._reader = self._connector.connect()
+            for holding in self._holdings:
+                holding.contact_lost(self._monotonic())
+            self._clock.learn(raise_error(exchange(self._reader, [("TIME",)])[0]))
+        return self._reader
+
+    def _maintain(self, reader: Link) -> None:
+        for holding in self._holdings:
+            try:
+                holding.maintain(self._connector, reader)
+            except (Fenced, ServerError) as error:
+                self._lost(holding, error)
+        owned = [holding for holding in self._holdings if holding.partition is not None]
+        self._metrics.partitions_owned.set(len(owned))
+        if self._survey.due and owned:
+            found = converse(reader, self._survey.take([holding.number for holding in owned]))
+            for holding in owned:
+                holding.surveyed(found)
+                self._metrics.backlog(holding.number, found.lengths.get(holding.number, {}))
+
+    def _turn(self, reader: Link) -> bool:
+        """Everything that is there now, without waiting."""
+        owned = [holding for holding in self._holdings if holding.partition is not None]
+        if not owned:
+            return False
+        read = Read(self.keys.signals, owned, self._options.batch, self._clock.now(), self._monotonic())
+        began = self._monotonic()
+        replies = exchange(reader, read.commands)
+        if self._monotonic() - began > self._options.lease_ms / 4000:
+            for holding in owned:
+                holding.contact_lost(self._monotonic())
+        work = read.items(reader, replies, self._clock, self._partitions)
+        return self._apply(owned, work)
+
+    def _blocking_turn(self, reader: Link, wait_ms: int, wait: Callable[[bool], None]) -> bool:
+        """Waits for the first entry of any inbox, at most `wait_ms`."""
+        owned = [holding for holding in self._holdings if holding.partition is not None]
+        streams: list[str] = [self.keys.signals]
+        cursors: list[str] = [earliest([h.live.cursors["signals"] for h in owned])] if owned else ["$"]
+        for holding in owned:
+            live = holding.live
+            streams.append(live.keys.events)
+            cursors.append(live.cursors["events"])
+            if live.window.room(self._monotonic(), self._options.batch):
+                streams.append(live.keys.starts)
+                cursors.append(live.cursors["starts"])
+        command: Command = ("XREAD", "COUNT", self._options.batch, "BLOCK", wait_ms, "STREAMS", *streams, *cursors)
+        wait(True)
+        replies = exchange(reader, [command])
+        wait(False)
+        by_stream = dict(entries(raise_error(replies[0])))
+        work: dict[int, list[Item]] = {}
+        signals = by_stream.get(self.keys.signals.encode(), [])
+        for holding in owned:
+            live = holding.live
+            items = read_events(by_stream.get(live.keys.events.encode(), []), live.keys)
+            items += own_signals(signals, holding, self._partitions)
+            starts = by_stream.get(live.keys.starts.encode(), [])
+            live.window.took(len(starts))
+            items += read_starts(starts, live.keys)
+            work[holding.number] = items
+        return self._apply(owned, work)
+
+    def _apply(self, owned: Sequence[Holding], work: dict[int, list[Item]]) -> bool:
+        """Sends every partition's commit before it waits for the first one's reply."""
+        sent: list[Holding] = []
+        for holding in owned:
+            items = work.get(holding.number, [])
+            if not items:
+                continue
+            if all(item.event is None and item.reason is None for item in items):
+                holding.live.cursors["signals"] = items[-1].id  # others' signals: no commit for that alone
+                continue
+            try:
+                holding.live.begin(items)
+                sent.append(holding)
+            except (Fenced, ServerError) as error:
+                self._lost(holding, error)
+        for holding in sent:
+            try:
+                holding.live.finish()
+            except (Fenced, ServerError) as error:
+                self._lost(holding, error)
+        return bool(sent)
+
+    def _lost(self, holding: Holding, error: HeadraceError) -> None:
+        if isinstance(error, Fenced):
+            self._metrics.fenced.inc()
+            log.warning("Partition %d: fenced: %s", holding.number, error)
+        elif isinstance(error, CommitDamaged):
+            log.error("Partition %d: stopped: %s", holding.number, error)
+            holding.stop_for_good()
+        else:
+            log.error("Partition %d: the server refused a commit; it is tried again: %s", holding.number, error)
+        holding.drop()
+
+    def _idle_ms(self) -> int:
+        if any(holding.partition is not None and holding.partition.refresh_due for holding in self._holdings):
+            return 0
+        now = self._monotonic()
+        soonest = min([self._survey.next, *(holding.next_duty(self._clock) for holding in self._holdings)])
+        return max(0, min(MAX_BLOCK_MS, int((soonest - now) * 1000) + 1))
+
+
+def _ignore(waiting: bool) -> None:
+    return

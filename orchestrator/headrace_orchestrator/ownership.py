@@ -1,0 +1,77 @@
+"""Who owns a partition: a key with a life, and a token in `meta` that fences every commit (DESIGN 5).
+
+The key only says who may try; the token decides. A new token is written at each acquisition, and an orchestrator that
+lost its connection acquires anew, so commit numbers never repeat under one token even if the server was promoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from headrace_broker.commit import Meta
+from headrace_broker.connection import Link, call, exchange, raise_error
+from headrace_broker.errors import Fenced
+from headrace_broker.keys import PartitionKeys
+
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class Ownership:
+    """The ownership of one partition. All times in seconds of the injected monotonic clock."""
+
+    def __init__(
+        self, keys: PartitionKeys, lease_ms: int, monotonic: Callable[[], float], bits: Callable[[], str]
+    ) -> None:
+        """`bits` gives 64 random bits in hex."""
+        self._keys = keys
+        self._lease_ms = lease_ms
+        self._monotonic = monotonic
+        self._bits = bits
+        self._secret = bits()
+        self._trusted_until = 0.0
+
+    def acquire(self, link: Link) -> Meta | None:
+        """The partition's meta under our new token; None while somebody else holds it.
+
+        The key may still be ours from before a connection was lost; the token is new all the same.
+        """
+        began = self._monotonic()
+        if call(link, "SET", self._keys.owner, self._secret, "NX", "PX", self._lease_ms) is None:
+            if call(link, "GET", self._keys.owner) != self._secret.encode():
+                return None
+            call(link, "PEXPIRE", self._keys.owner, self._lease_ms)
+        replies = exchange(link, [("WATCH", self._keys.meta), ("HGETALL", self._keys.meta)])
+        meta = Meta.parse(cast("list[bytes]", raise_error(replies[1])))
+        epoch = meta.epoch + 1
+        token = f"{epoch:x}{self._bits()}"
+        fields = ("token", token, "epoch", epoch, "commit", meta.commit)
+        replies = exchange(link, [("MULTI",), ("HSET", self._keys.meta, *fields), ("EXEC",)])
+        if raise_error(replies[-1]) is None:
+            self.release(link)
+            return None
+        self._trusted_until = began + self._lease_ms / 1000
+        return Meta(token, meta.commit, epoch, meta.now, meta.events, meta.starts, meta.signals)
+
+    @property
+    def trusted(self) -> bool:
+        """Trust counts from the start of the renewal."""
+        return self._monotonic() < self._trusted_until
+
+    @property
+    def renewal_due(self) -> float:
+        """When to renew: a third into the lease."""
+        return self._trusted_until - self._lease_ms / 1000 * 2 / 3
+
+    def renew(self, link: Link) -> None:
+        """By PEXPIRE, which works while the server is out of memory. Raises `Fenced` when the key is not ours."""
+        began = self._monotonic()
+        holder, _ = exchange(link, [("GET", self._keys.owner), ("PEXPIRE", self._keys.owner, self._lease_ms)])
+        if raise_error(holder) != self._secret.encode():
+            raise Fenced("The partition's ownership ran out, or another orchestrator took it.")
+        self._trusted_until = began + self._lease_ms / 1000
+
+    def release(self, link: Link) -> None:
+        """Gives the partition up at once, if it is still ours."""
+        self._trusted_until = 0.0
+        call(link, "EVAL", _RELEASE, 1, self._keys.owner, self._secret)

@@ -1,0 +1,285 @@
+"""One owned partition: decides batches of items and commits them. Only what was committed enters its caches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from headrace_broker.commit import Commits, Meta
+from headrace_broker.connection import Link, call
+from headrace_broker.errors import Fenced, MessageError, ServerError, ServerUnreachable
+from headrace_broker.instances import ENDED
+from headrace_broker.keys import Keys, stream_of
+from headrace_broker.messages import ResultMessage, SignalMessage, StartMessage
+from headrace_broker.values import Reference, is_reference, parse
+
+from .cache import Caches, Recent
+from .clock import ServerClock
+from .dispatching import SlotReader
+from .engine import apply as engine
+from .engine.model import Context, Draft, Instance
+from .inbox import CURSORS, Item
+from .loader import Programs, load_instances
+from .metrics import Metrics
+from .options import OrchestratorOptions
+from .parking import block, park
+from .window import StartWindow
+from .writer import write
+
+log = logging.getLogger(__name__)
+
+_COMMITS_REMEMBERED = 4096
+_OUTSIDE_FAULTS = (Fenced, ServerUnreachable, ServerError)
+
+
+class Batch:
+    """What one commit in flight will have done."""
+
+    def __init__(
+        self, items: Sequence[Item], drafts: Sequence[Draft], cursors: Mapping[str, str], now: int, sent_at: float
+    ) -> None:
+        self.items = items
+        self.drafts = drafts
+        self.cursors = cursors
+        self.now = now
+        self.sent_at = sent_at
+
+
+class Partition:
+    """The owner's side of one partition, for as long as one ownership token and one connection last."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        number: int,
+        link: Link,
+        meta: Meta,
+        clock: ServerClock,
+        programs: Programs,
+        options: OrchestratorOptions,
+        metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.keys = keys.partition(number)
+        self.number = number
+        self.link = link
+        self.window = StartWindow(options.window, options.starts_per_second)
+        self.cursors: dict[str, str] = {"events": meta.events, "starts": meta.starts, "signals": meta.signals}
+        self.next_due: int | None = None
+        """When the earliest timer is due (ms); it may be earlier than any there is, never later."""
+        self.refresh_due = True
+        self._token = meta.token
+        self._clock = clock
+        self._programs = programs
+        self._options = options
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._caches = Caches(options.cached_instances, options.cached_value_bytes)
+        self._commits = Commits(link, self.keys, meta.token, meta.commit)
+        self._committed = dict(self.cursors)
+        self._batch: Batch | None = None
+        self._known_streams: set[str] = set()
+        self._queues_key = keys.queues
+        self._dispatched_at: Recent[int, int] = Recent(_COMMITS_REMEMBERED)
+        clock.not_before(meta.now)
+
+    def open(self) -> None:
+        """Raises `Fenced` if the partition was taken since its meta was read."""
+        self._commits.watch()
+
+    @property
+    def cursor_is_behind(self) -> bool:
+        """Whether `meta` does not say yet what was passed over without a commit."""
+        return self._committed["signals"] != self.cursors["signals"]
+
+    # -- a batch ----------------------------------------------------------------------------------
+
+    def begin(self, items: Sequence[Item]) -> None:
+        """Decides the items in their order and sends the commit; `finish` must follow.
+
+        If deciding fails for a reason of its own, the items are done one by one, and the guilty one is quarantined
+        (invariant 9). Raises `Fenced`, `ServerUnreachable` and `ServerError`: this object is of no use then.
+        """
+        try:
+            self._send(items)
+        except _OUTSIDE_FAULTS:
+            raise
+        except Exception:
+            log.exception(
+                "Partition %d: a batch of %d failed; its events are done one by one.", self.number, len(items)
+            )
+            self._one_by_one(items)
+
+    def finish(self) -> None:
+        """Waits for the commit in flight, if there is one, and takes it into the caches. Raises as `begin`."""
+        batch = self._batch
+        if batch is None:
+            return
+        self._batch = None
+        self._commits.receive()
+        self._committed |= batch.cursors
+        for draft in batch.drafts:
+            self._keep(draft)
+        for item in batch.items:
+            self._settled(item, batch.now)
+        self._metrics.committed(self.number, batch.drafts, batch.items, self._monotonic() - batch.sent_at)
+
+    def _one_by_one(self, items: Sequence[Item]) -> None:
+        for item in items:
+            try:
+                self._send([item])
+            except _OUTSIDE_FAULTS:
+                raise
+            except Exception as error:
+                log.exception(
+                    "Partition %d: the event %s of instance %r is quarantined.", self.number, item.id, item.instance
+                )
+                self._send([_guilty(item, error)], blame=f"{type(error).__name__}: {error}")
+            self.finish()
+
+    def _send(self, items: Sequence[Item], blame: str | None = None) -> None:
+        now = self._clock.now()
+        instances = self._load(items, tolerant=blame is not None)
+        problems = self._programs.load(self.link, [instance.definition for instance in instances.values()])
+        context = Context(now, self._minter(), self._options.lease_ms, self._options.max_deliveries)
+        drafts: dict[str, Draft] = {}
+        for item in items:
+            instance = instances.get(item.instance)
+            if instance is None or (item.incarnation is not None and instance.incarnation != item.incarnation):
+                self._drop(item, drafts)
+                continue
+            draft = drafts.get(instance.id) or drafts.setdefault(instance.id, Draft(instance))
+            if blame is not None:
+                block(draft, now, blame)
+            elif item.event is not None:
+                self._decide(draft, item, problems.get(instance.definition), context)
+        changed = list(drafts.values())
+        self._register_streams(changed)
+        reader = SlotReader(self.link, self.keys, self._caches.values)
+        reader.prepare(changed)
+        cursors = _cursors(items)
+        commands = write(self.keys, changed, items, cursors, now, reader.value)
+        self.cursors |= cursors
+        self._dispatched_at.put(self._commits.next, now)
+        self._commits.send(commands, {**self.cursors, "now": now})
+        self._batch = Batch(items, changed, dict(self.cursors), now, self._monotonic())
+
+    def _decide(self, draft: Draft, item: Item, problem: str | None, context: Context) -> None:
+        event = item.event
+        if event is None:
+            return
+        if draft.status == "blocked":
+            park(draft, item)
+        elif problem is not None:
+            if draft.status in ENDED:
+                self._drop_value(item, draft)
+                return
+            block(draft, context.now, problem)
+            park(draft, item)
+        else:
+            if isinstance(event, SignalMessage) and item.source == "signals" and draft.status in ENDED:
+                item.reason = f"The instance has ended: {draft.status}."
+                return
+            program = self._programs.get(draft.instance.definition)
+            if program is None:
+                raise RuntimeError(f"definition {draft.instance.definition} is loaded but not there")
+            engine.apply(draft, program, event, context)
+
+    def _minter(self) -> Callable[[int], str]:
+        prefix = f"{self.number}-{self._token}-{self._commits.next}-"
+        return lambda number: f"{prefix}{number}"
+
+    # -- instances --------------------------------------------------------------------------------
+
+    def _load(self, items: Sequence[Item], *, tolerant: bool) -> dict[str, Instance]:
+        """The items' instances. Unreadable ones raise `MessageError`, or are passed over if `tolerant`."""
+        found: dict[str, Instance] = {}
+        missing: dict[str, None] = {}
+        for item in items:
+            if item.event is None and not item.instance:
+                continue
+            cached = self._caches.instances.get(item.instance)
+            if cached is None or (item.incarnation is not None and cached.incarnation != item.incarnation):
+                missing[item.instance] = None
+            else:
+                found[item.instance] = cached
+        for id, loaded in load_instances(self.link, self.keys, missing).items():
+            if not isinstance(loaded, MessageError):
+                found[id] = loaded
+            elif not tolerant:
+                raise loaded
+        return found
+
+    def _drop(self, item: Item, drafts: Mapping[str, Draft]) -> None:
+        """An event of an incarnation that is gone: counted; from the raw stream, quarantined."""
+        if item.event is None:
+            return
+        if item.source == "signals":
+            item.reason = f"No instance {item.instance!r} is known."
+        elif item.source in ("events", "starts"):
+            self._metrics.stale(self.number)
+            item.dropped_keys = _references(item)
+
+    def _drop_value(self, item: Item, draft: Draft) -> None:
+        self._metrics.stale(self.number)
+        item.dropped_keys = _references(item)
+
+    def _keep(self, draft: Draft) -> None:
+        incarnation = draft.instance.incarnation
+        instance = draft.merge()
+        if instance.status in ENDED:
+            self._caches.instances.remove(instance.id)
+        else:
+            self._caches.instances.put(instance.id, instance)
+            for slot, value in draft.outputs.items():
+                self._caches.values.put(incarnation, slot, value)
+        for due in draft.timers.values():
+            if due is not None and (self.next_due is None or due < self.next_due):
+                self.next_due = due
+        for dispatch in draft.dispatches:
+            self.window.dispatched(stream_of(dispatch.call.queue, dispatch.call.isolation))
+
+    def _settled(self, item: Item, now: int) -> None:
+        """Measures a completed step from the commit that dispatched it, if that was not too long ago."""
+        event = item.event
+        if isinstance(event, ResultMessage) and event.outcome == "completed":
+            at = self._dispatched_at.get(int(event.dispatch.split("-")[2]))
+            if at is not None:
+                self._metrics.step_latency_seconds.observe((now - at) / 1000)
+
+    def _register_streams(self, drafts: Sequence[Draft]) -> None:
+        """Makes a queue known before the first task enters its stream: leases are judged on known streams only."""
+        streams = {stream_of(d.call.queue, d.call.isolation) for draft in drafts for d in draft.dispatches}
+        new = streams - self._known_streams
+        if new:
+            call(self.link, "SADD", self._queues_key, *sorted(new))
+            self._known_streams |= new
+
+
+def _cursors(items: Sequence[Item]) -> dict[str, str]:
+    return {item.source: item.id for item in items if item.source in CURSORS}
+
+
+def _references(item: Item) -> list[str]:
+    event = item.event
+    value = event.value if isinstance(event, (ResultMessage, SignalMessage, StartMessage)) else None
+    if value is None or not is_reference(value):
+        return []
+    parsed = parse(value)
+    return [parsed.key] if isinstance(parsed, Reference) else []
+
+
+def _guilty(item: Item, error: Exception) -> Item:
+    """The item as one to quarantine: nothing of it is applied, what it names in task streams goes."""
+    return Item(
+        item.source,
+        item.id,
+        item.instance,
+        item.incarnation,
+        reason=f"{type(error).__name__}: {error}",
+        raw=item.raw,
+        stream=item.stream,
+        entry=item.entry,
+        member=item.member,
+    )

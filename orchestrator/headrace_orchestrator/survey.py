@@ -1,0 +1,71 @@
+"""What an owner asks for now and then: which task streams there are, how long they are, and which have a live worker.
+
+The owner of partition 0 also trims the raw signal stream to the lowest cursor of all partitions (DESIGN 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Final, cast
+
+from headrace_broker.commit import ORIGIN
+from headrace_broker.conversations import Conversation, ask
+from headrace_broker.keys import Keys
+from headrace_broker.workers import live_workers
+
+from .inbox import entry_key
+
+PERIOD_SECONDS: Final = 1.0
+SIGNALS_LIMIT: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`lengths` by partition and stream: tasks not settled. `live`: streams that a live worker serves."""
+
+    lengths: Mapping[int, Mapping[str, int]]
+    live: Set[str]
+
+
+class Survey:
+    """When to ask, and how."""
+
+    def __init__(self, keys: Keys, partitions: int, monotonic: Callable[[], float]) -> None:
+        self._keys = keys
+        self._partitions = partitions
+        self._trimmed = ORIGIN
+        self._monotonic = monotonic
+        self.next = monotonic()
+
+    @property
+    def due(self) -> bool:
+        return self._monotonic() >= self.next
+
+    def take(self, owned: Sequence[int]) -> Conversation[Found]:
+        self.next = self._monotonic() + PERIOD_SECONDS
+        workers = yield from live_workers(self._keys)
+        (members,) = yield from ask(("SMEMBERS", self._keys.queues))
+        streams = sorted(name.decode() for name in cast("list[bytes]", members))
+        lengths: dict[int, dict[str, int]] = {number: {} for number in owned}
+        if streams:
+            wanted = [(number, stream) for number in owned for stream in streams]
+            replies = yield from ask(*(("XLEN", self._keys.partition(n).tasks(stream)) for n, stream in wanted))
+            for (number, stream), length in zip(wanted, replies, strict=True):
+                lengths[number][stream] = int(length)
+        if 0 in owned:
+            yield from self._trim_signals()
+        return Found(lengths, frozenset(stream for worker in workers for stream in worker.streams))
+
+    def _trim_signals(self) -> Conversation[None]:
+        """Outside commits, so that it works whatever the partitions do; never past what every partition has read."""
+        cursors = yield from ask(*(("HGET", self._keys.partition(n).meta, "signals") for n in range(self._partitions)))
+        if any(cursor is None for cursor in cursors):
+            return
+        lowest = min((cursor.decode() for cursor in cast("list[bytes]", cursors)), key=entry_key)
+        if lowest != self._trimmed:
+            yield from ask(
+                ("XTRIM", self._keys.signals, "MINID", lowest),
+                ("XTRIM", self._keys.signals, "MAXLEN", "~", SIGNALS_LIMIT),
+            )
+            self._trimmed = lowest
