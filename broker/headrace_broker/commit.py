@@ -117,4 +117,3 @@ class Commits:
                 raise CommitDamaged(f"A command failed inside a commit that was applied: {reply}")
         self._commit += 1
         self._check(replies[-2:])
-

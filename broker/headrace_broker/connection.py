@@ -10,9 +10,9 @@ the simulator has its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import hiredis
 import redis
@@ -24,6 +24,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .errors import ConfigurationError, ServerError, ServerUnreachable
+from .parsing import AsyncBulkParser, BulkParser
+
+P = TypeVar("P")
 
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
@@ -35,8 +38,12 @@ _CONFIRMATION_DEADLINE = 10.0
 _parse_url: Callable[[str], dict[str, Any]] = cast(Any, redis.connection).parse_url
 _parse_async_url: Callable[[str], dict[str, Any]] = cast(Any, redis.asyncio.connection).parse_url
 _pack_command: Callable[[Command], bytes] = cast(Any, hiredis).pack_command
+_ANONYMOUS: dict[str, Any] = {"driver_info": None} if hasattr(redis, "DriverInfo") else {}
+"""Else redis-py reads its own package metadata for each connection, to tell the server its version: 5 ms."""
 
 _LOST = (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)
+_BROKEN = (*_LOST, redis.InvalidResponse)
+"""`_LOST`, or the other side speaks another protocol."""
 
 
 class Link(Protocol):
@@ -123,16 +130,22 @@ def raise_error(reply: Reply) -> Reply:
     return reply
 
 
-def as_reply(raw: Any) -> Reply:
+def as_replies(raw: list[Any]) -> list[Reply]:
     """Errors as `ServerError` values, also those one level down: EXEC's reply holds the errors of its commands."""
-    if isinstance(raw, Exception):
-        return ServerError(str(raw))
-    if isinstance(raw, list):
-        items: list[Any] = raw
-        for index, item in enumerate(items):
-            if isinstance(item, Exception):
-                items[index] = ServerError(str(item))
+    for index, reply in enumerate(raw):
+        if type(reply) is bytes or reply is None:
+            continue
+        if isinstance(reply, Exception):
+            raw[index] = ServerError(str(reply))
+        elif type(reply) is list:
+            _convert_items(reply)
     return raw
+
+
+def _convert_items(items: list[Any]) -> None:
+    for place, item in enumerate(items):
+        if isinstance(item, Exception):
+            items[place] = ServerError(str(item))
 
 
 def pack(commands: Iterable[Command]) -> bytes:
@@ -158,15 +171,19 @@ class Server:
         """Connects; `timeout` in seconds holds for connecting and for each wait for a reply."""
         options = _parse_url(self.url)
         kind = options.pop("connection_class", redis.Connection)
+        parsers: list[BulkParser] = []
         link = RedisLink(
             kind(
                 **options,
+                **_ANONYMOUS,
+                parser_class=_keeping(parsers, BulkParser),
                 protocol=2,
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 health_check_interval=0,
-            )
+            ),
+            parsers[-1].read_many,
         )
         link.open(self.url)
         return link
@@ -174,15 +191,19 @@ class Server:
     async def connect_async(self, *, timeout: float = 5.0) -> AsyncLink:
         options = _parse_async_url(self.url)
         kind = options.pop("connection_class", aioredis.Connection)
+        parsers: list[AsyncBulkParser] = []
         link = AsyncRedisLink(
             kind(
                 **options,
+                **_ANONYMOUS,
+                parser_class=_keeping(parsers, AsyncBulkParser),
                 protocol=2,
                 retry=AsyncRetry(NoBackoff(), 0),
                 socket_timeout=None,
                 socket_connect_timeout=timeout,
                 health_check_interval=0,
             ),
+            parsers[-1].read_many,
             timeout,
         )
         await link.open(self.url)
@@ -192,11 +213,24 @@ class Server:
         return RedisSubscription(cast(AsyncRedisLink, await self.connect_async()))
 
 
+def _keeping(parsers: list[P], kind: type[P]) -> Callable[..., P]:
+    """What redis-py takes for a parser's class; the parser it makes is also put into `parsers`."""
+
+    def make(**options: Any) -> P:
+        parser = kind(**options)
+        parsers.append(parser)
+        return parser
+
+    return make
+
+
 class RedisLink:
     """`Link` over a redis-py connection."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, read_many: Callable[[int], list[Any]]) -> None:
+        """`read_many` gives the next replies of that connection, with errors as values."""
         self._connection = connection
+        self._read_many = read_many
         self._closed = False
 
     def open(self, url: str) -> None:
@@ -222,18 +256,11 @@ class RedisLink:
 
     def receive(self, count: int) -> list[Reply]:
         self._check()
-        read = self._connection.read_response
-        replies: list[Reply] = []
         try:
-            for _ in range(count):
-                try:
-                    replies.append(as_reply(read()))
-                except redis.ResponseError as error:
-                    replies.append(ServerError(str(error)))
-        except _LOST as error:
+            return as_replies(self._read_many(count))
+        except _BROKEN as error:
             self.close()
             raise ServerUnreachable(f"The connection was lost while waiting for a reply: {error}") from error
-        return replies
 
     def close(self) -> None:
         self._closed = True
@@ -243,15 +270,19 @@ class RedisLink:
 class AsyncRedisLink:
     """`AsyncLink` over a redis-py asyncio connection."""
 
-    def __init__(self, connection: Any, timeout: float) -> None:
+    def __init__(self, connection: Any, read_many: Callable[[int], Awaitable[list[Any]]], timeout: float) -> None:
+        """`read_many` gives the next replies of that connection, with errors as values."""
         self._connection = connection
+        self._read_many = read_many
         self._timeout = timeout
         self._closed = False
 
     async def open(self, url: str) -> None:
         try:
-            await self._connection.connect()
-        except _LOST as error:
+            async with asyncio.timeout(self._timeout):  # redis-py's own does not hold for its first commands
+                await self._connection.connect()
+        except (*_LOST, TimeoutError) as error:
+            await self.close()
             raise ServerUnreachable(f"No server answers at {url}: {error}") from error
         except redis.RedisError as error:
             raise ServerError(f"The server at {url} refused the connection: {error}") from error
@@ -262,10 +293,10 @@ class AsyncRedisLink:
         try:
             async with asyncio.timeout(self._timeout if timeout is None else timeout):
                 await self._connection.send_packed_command([pack(commands)], check_health=False)
-                replies = [await self.read() for _ in commands]
+                replies = as_replies(await self._read_many(len(commands)))
             done = True
             return replies
-        except (*_LOST, TimeoutError) as error:
+        except _BROKEN as error:
             raise ServerUnreachable(f"The connection was lost while waiting for a reply: {error}") from error
         finally:
             if not done:
@@ -273,10 +304,7 @@ class AsyncRedisLink:
 
     async def read(self) -> Reply:
         """The next reply, whatever it answers."""
-        try:
-            return as_reply(await self._connection.read_response())
-        except redis.ResponseError as error:
-            return ServerError(str(error))
+        return as_replies(await self._read_many(1))[0]
 
     def _check(self) -> None:
         """A closed link stays closed, as `RedisLink` does."""
@@ -298,8 +326,11 @@ class RedisSubscription:
     def __init__(self, link: AsyncRedisLink) -> None:
         self._link = link
         self._confirmations: dict[str, asyncio.Event] = {}
+        self._closed = False
 
     async def subscribe(self, *channels: str) -> None:
+        if not channels:
+            return
         waiting = [self._confirmations.setdefault(channel, asyncio.Event()) for channel in channels]
         await self._write(("SUBSCRIBE", *channels))
         try:
@@ -308,8 +339,12 @@ class RedisSubscription:
                     await confirmed.wait()
         except TimeoutError:
             raise ServerUnreachable("The server did not confirm the subscription.") from None
+        if self._closed:
+            raise ServerUnreachable("The subscription was lost before the server confirmed it.")
 
     async def unsubscribe(self, *channels: str) -> None:
+        if not channels:  # UNSUBSCRIBE alone means all
+            return
         for channel in channels:
             self._confirmations.pop(channel, None)
         await self._write(("UNSUBSCRIBE", *channels))
@@ -324,7 +359,8 @@ class RedisSubscription:
         while True:
             try:
                 reply = await self._link.read()
-            except _LOST as error:
+            except _BROKEN as error:
+                await self.close()
                 raise ServerUnreachable(f"The subscription was lost: {error}") from error
             kind, channel = raise_error(reply)[0], reply[1].decode()
             if kind == b"message":
@@ -333,4 +369,7 @@ class RedisSubscription:
                 confirmed.set()
 
     async def close(self) -> None:
+        self._closed = True
+        for confirmed in self._confirmations.values():
+            confirmed.set()  # for none will come: whoever waits looks at `_closed`
         await self._link.close()

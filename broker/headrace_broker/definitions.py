@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 
 from . import wire
 from .errors import MessageError
-from .keys import Isolation
+from .keys import Isolation, stream_of
 
 VERSION: Final = 1
 MAX_WIDTH: Final = 256
@@ -59,7 +59,7 @@ class RetrySpec:
         return cls(max_retries, initial_ms, backoff, max_ms, jitter)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskCall:
     """How a node calls a task: its registered name, where it runs, its time-out per attempt (0: none)."""
 
@@ -68,6 +68,11 @@ class TaskCall:
     isolation: Isolation = "thread"
     timeout_ms: int = 0
     retry: RetrySpec = field(default_factory=RetrySpec)
+
+    @cached_property
+    def stream(self) -> str:
+        """The name of the task stream it is handed out in."""
+        return stream_of(self.queue, self.isolation)
 
     def to_wire(self) -> list[Any]:
         return [self.task, self.queue, self.isolation, self.timeout_ms, self.retry.to_wire()]
@@ -78,7 +83,7 @@ class TaskCall:
         task, queue, isolation, timeout_ms, retry, *_ = wire.fields(
             fields, "a call [task, queue, isolation, timeout, retry policy]", str, str, str, int, list
         )
-        if not (task and queue and isolation in ("thread", "process") and timeout_ms >= 0):
+        if not (task and queue and ":" not in queue and isolation in ("thread", "process") and timeout_ms >= 0):
             raise MessageError(f"Not a call: {wire.shown(fields)}.")
         return cls(task, queue, isolation, timeout_ms, RetrySpec.from_wire(retry))
 

@@ -57,9 +57,7 @@ class EmbeddedServer:
     As a context manager it closes itself.
     """
 
-    def __init__(
-        self, directory: Path, socket: Path, pid: int, process: subprocess.Popen[bytes] | None
-    ) -> None:
+    def __init__(self, directory: Path, socket: Path, pid: int, process: subprocess.Popen[bytes] | None) -> None:
         self.directory = directory
         self.pid = pid
         self.started = process is not None
@@ -227,15 +225,11 @@ def _prepare(directory: Path) -> Path:
         for name in ("open.lock", "server.lock"):
             (directory / name).touch(mode=0o600)
     except (OSError, RuntimeError) as error:
-        raise EmbeddedServerError(
-            f"The directory {directory} cannot hold a server's data: {error}"
-        ) from error
+        raise EmbeddedServerError(f"The directory {directory} cannot hold a server's data: {error}") from error
     return directory
 
 
-def _spawn(
-    directory: Path, program: str, fsync: Fsync, socket: Path, log: Path, lock: int
-) -> subprocess.Popen[bytes]:
+def _spawn(directory: Path, program: str, fsync: Fsync, socket: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -245,6 +239,7 @@ def _spawn(
         "appendonly": "yes",
         "appendfsync": fsync,
         "maxmemory-policy": "noeviction",
+        "stream-node-max-entries": "32",  # ADR 3
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     try:
@@ -299,9 +294,7 @@ def _new_socket_path() -> Path:
         if len(os.fsencode(socket)) <= _SOCKET_BYTES:
             return socket
         directory.rmdir()
-    raise EmbeddedServerError(
-        f"No temporary directory has a path short enough for a socket ({_SOCKET_BYTES} bytes)."
-    )
+    raise EmbeddedServerError(f"No temporary directory has a path short enough for a socket ({_SOCKET_BYTES} bytes).")
 
 
 def _remove_socket(socket: Path) -> None:

@@ -77,9 +77,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.ns):
-            raise ConfigurationError(
-                f"A namespace is 1 to 64 of the characters A-Z a-z 0-9 _ . - ; got {self.ns!r}."
-            )
+            raise ConfigurationError(f"A namespace is 1 to 64 of the characters A-Z a-z 0-9 _ . - ; got {self.ns!r}.")
 
     @cached_property
     def namespace(self) -> str:

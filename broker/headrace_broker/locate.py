@@ -11,11 +11,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from .connection import Server
-from .embedded import EmbeddedServer
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .embedded import EmbeddedServer
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 EMBEDDED: Final = "embedded://"
@@ -46,6 +47,9 @@ def locate(url: str) -> Located:
 
     Raises `ConfigurationError` for what is no such URL, and `EmbeddedServerError`.
     """
+    from .connection import Server  # a command that prints its help needs no redis-py
+    from .embedded import EmbeddedServer
+
     if not url.startswith(EMBEDDED):
         return Located(Server(url).url)  # which checks it
     server = EmbeddedServer.open(embedded_directory(url))

@@ -14,7 +14,7 @@ Only what changed is written (invariant 6). Appended fields are allowed, as in `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from . import wire
 from .errors import MessageError
@@ -137,9 +137,9 @@ def unpack(field: str, data: bytes) -> Record:
     if field[:1] == "w" and type(value) is int:
         return value
     kind = _KINDS.get(field[:1])
-    if kind is None or not isinstance(value, list):
+    if kind is None or type(value) is not list:
         raise MessageError(f"The state field {field!r} holds {value!r:.80}, which is none of this version's records.")
-    fields = cast("list[Any]", value)[: len(kind._fields)]
+    fields = _items(value)[: len(kind._fields)]
     for name, item in zip(kind._fields, fields, strict=False):
         wanted = str if name in ("slot", "dispatch") else int
         if type(item) is not wanted:
@@ -148,6 +148,10 @@ def unpack(field: str, data: bytes) -> Record:
         return kind(*fields)
     except TypeError:
         raise MessageError(f"The state field {field!r} has only {len(fields)} parts.") from None
+
+
+def _items(value: Any) -> list[Any]:
+    return value
 
 
 def unpack_state(reply: list[bytes]) -> dict[str, Record]:

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """Every field is `HEADRACE_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HEADRACE_", env_ignore_empty=True, extra="ignore", validate_default=True
+        env_prefix="HEADRACE_", env_ignore_empty=True, extra="ignore", validate_default=False
     )
 
     url: str = DEFAULT_URL
@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """Tasks that one child process runs at once."""
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Child processes of a worker."""
+    rq: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Rq workers of a worker, for tasks with `isolation="process"`. None: one if there are such tasks."""
+    rq_url: str | None = None
+    """RQ's own server. None: the same."""
     queues: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated; empty: all queues of the worker's tasks."""
     metrics_host: str = "127.0.0.1"
@@ -89,5 +93,8 @@ def load_settings(**given: Any) -> Settings:
 def _complaint(location: tuple[int | str, ...], reason: str, value: object, given: dict[str, Any]) -> str:
     name = str(location[0]) if location else "settings"
     variable = f"HEADRACE_{name.upper()}"
-    source = variable if given.get(name) is None and variable in os.environ else f"--{name.replace('_', '-')}"
-    return f"{source} cannot be {value!r}: {reason.removeprefix('Value error, ')}."
+    option = given.get(name)
+    from_environment = option is None and variable in os.environ
+    source = variable if from_environment else f"--{name.replace('_', '-')}"
+    shown = os.environ[variable] if from_environment else value if option is None else option
+    return f"{source} cannot be {shown!r}: {reason.removeprefix('Value error, ')}."

@@ -155,9 +155,7 @@ def pending(consumer: str, wanted: Sequence[Source]) -> Conversation[list[Delive
     after = dict.fromkeys(wanted, "-")
     while after:
         asked = list(after)
-        replies = yield [
-            ("XPENDING", source.key, GROUP, after[source], "+", _PAGE, consumer) for source in asked
-        ]
+        replies = yield [("XPENDING", source.key, GROUP, after[source], "+", _PAGE, consumer) for source in asked]
         for source, reply in zip(asked, replies, strict=True):
             if isinstance(reply, ServerError) and is_no_group(reply):
                 reply = []

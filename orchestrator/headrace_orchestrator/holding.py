@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING
 
 from headrace_broker.commit import Meta
 from headrace_broker.connection import Connector, Link, call, exchange
-from headrace_broker.errors import ServerError, ServerUnreachable
+from headrace_broker.errors import Fenced, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 
 from .clock import ServerClock
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 CURSOR_LAG_SECONDS = 5.0
 """How long `meta` may lag behind in raw signals of other partitions, which hold up only their trimming."""
+
+_FAR_OFF = 2.0**53
 
 
 class Holding:
@@ -140,7 +143,7 @@ class Holding:
         if self._streams:
             due.append(self.judge.due)
         if self.partition.next_due is not None:
-            due.append(self._monotonic() + max(0, self.partition.next_due - clock.now()) / 1000)
+            due.append(self._monotonic() + max(0, self.partition.next_due + 1 - clock.now()) / 1000)
         return min(due)
 
     def streams_to_judge(self, now: float) -> list[str]:
@@ -154,7 +157,7 @@ class Holding:
     def timers(self, reply: Sequence[bytes], horizon_ms: int, *, due: bool) -> list[bytes]:
         """The members that may fire, from a reply WITHSCORES; and when to look again."""
         live = self.live
-        rows = [(member, int(float(score))) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+        rows = [(member, _due(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)]
         if not due:
             live.next_due = rows[0][1] if rows else None
             live.refresh_due = False
@@ -187,9 +190,15 @@ class Holding:
         if self.partition is None or self._link is None:
             return
         try:
-            if not self._stopped:
-                self._commit_cursor(self._monotonic() + CURSOR_LAG_SECONDS)
+            with suppress(Fenced):  # then the key is another's, and releasing it changes nothing
+                if not self._stopped:
+                    self._commit_cursor(self._monotonic() + CURSOR_LAG_SECONDS)
             self._ownership.release(self._link)
         except (ServerUnreachable, ServerError) as error:
             log.warning("Partition %d: not released, its ownership runs out by itself: %s", self.number, error)
         self.drop()
+
+
+def _due(score: bytes) -> int:
+    """A timer's score in ms; an infinite one, which only a strange hand can write, is as far off as can be."""
+    return int(max(-_FAR_OFF, min(float(score), _FAR_OFF)))

@@ -41,7 +41,7 @@ class Item:
 
     `event` None: nothing to apply, `reason` says why it is quarantined (None: just passed over). `raw` are the entry's
     fields. `stream` and `entry` name an entry of a task stream that goes, whatever the engine says; `member` a timer
-    that does. `dropped_keys` are large values of an event that was dropped.
+    that does. `stale`: its event belongs to nobody any more; `dropped_keys` are that event's large values.
     """
 
     source: Source
@@ -54,6 +54,7 @@ class Item:
     stream: str | None = None
     entry: str | None = None
     member: bytes | None = None
+    stale: bool = False
     dropped_keys: Sequence[str] = ()
 
 
@@ -104,7 +105,7 @@ def read_timers(members: Iterable[bytes]) -> list[Item]:
             items.append(Item("timers", "", reason=str(error), raw={b"timer": member}, member=member))
             continue
         event = TimerFired(token, number)
-        items.append(Item("timers", "", instance, incarnation, event, member=member))
+        items.append(Item("timers", "", instance, incarnation, event, raw={b"timer": member}, member=member))
     return items
 
 
@@ -128,7 +129,8 @@ def _guarded(
 ) -> Item:
     try:
         item = parse(id, fields)
-        item.raw = fields
+        if item.raw is None:
+            item.raw = fields
         return item
     except KeyError as error:
         reason = f"The entry has no field {error}."
@@ -142,6 +144,8 @@ def _event(keys: PartitionKeys, id: str, fields: dict[bytes, bytes]) -> Item:
     match message:
         case ResultMessage() | StartedMessage():
             DispatchId.parse(message.dispatch)
+            if isinstance(message, ResultMessage) and message.outcome == "completed" and message.value is None:
+                raise MessageError("A completed result carries a value.")
             if isinstance(message, ResultMessage) and message.value is not None:
                 values.check_references(message.value, keys.values(message.incarnation))
             return Item("events", id, message.instance, message.incarnation, message)
@@ -181,6 +185,13 @@ def _raw_signal(id: str, fields: dict[bytes, bytes]) -> Item:
         raise MessageError(f"A raw signal's payload is JSON; {error}.") from None
     event = SignalMessage(instance, name, values.inline(payload, "j"), actor="raw")
     return Item("signals", id, instance, None, event)
+
+
+def references(item: Item) -> list[str]:
+    """The keys of the large values that the item's event brings along."""
+    event = item.event
+    value = event.value if isinstance(event, (ResultMessage, SignalMessage, StartMessage)) else None
+    return [] if value is None or not values.is_reference(value) else values.needs(value)[0]
 
 
 def after(id: str) -> str:

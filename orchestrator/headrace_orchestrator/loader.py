@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from headrace_broker import records
-from headrace_broker.connection import Command, Link, exchange, raise_error
+from headrace_broker.connection import Command, Link, Reply, exchange, raise_error
 from headrace_broker.definitions import Definition
-from headrace_broker.errors import MessageError
+from headrace_broker.errors import MessageError, ServerError
 from headrace_broker.instances import STATUSES
 from headrace_broker.keys import Keys, PartitionKeys
 
@@ -23,10 +23,15 @@ def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[
     names = list(ids)
     if not names:
         return {}
+    loaded: dict[str, Instance | MessageError] = {}
     headers = exchange(link, [("HGETALL", keys.header(id)) for id in names])
     found: dict[str, dict[str, str]] = {}
     for id, reply in zip(names, headers, strict=True):
-        rows = cast("list[bytes]", raise_error(reply))
+        try:
+            rows = _rows(reply)
+        except MessageError as error:
+            loaded[id] = _unreadable(id, error)
+            continue
         if rows:
             found[id] = {
                 name.decode(): value.decode(errors="replace")
@@ -34,14 +39,24 @@ def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[
                 if name != b"error"
             }
     states = exchange(link, [("HGETALL", keys.state(header.get("inc", ""))) for header in found.values()])
-    loaded: dict[str, Instance | MessageError] = {}
     for (id, header), reply in zip(found.items(), states, strict=True):
         try:
-            state = records.unpack_state(cast("list[bytes]", raise_error(reply)))
+            state = records.unpack_state(_rows(reply))
             loaded[id] = _checked(Instance(id, header["inc"], header["flow"], header["def"], header, state))
         except (MessageError, KeyError, ValueError) as error:
-            loaded[id] = MessageError(f"The records of instance {id!r} cannot be read: {error}.", instance=id)
+            loaded[id] = _unreadable(id, error)
     return loaded
+
+
+def _rows(reply: Reply) -> list[bytes]:
+    """The reply of HGETALL. Raises `MessageError` for a key that is no hash: that is one instance's harm, not all's."""
+    if isinstance(reply, ServerError) and "wrong kind of value" in str(reply):
+        raise MessageError(str(reply))
+    return cast("list[bytes]", raise_error(reply))
+
+
+def _unreadable(id: str, error: Exception) -> MessageError:
+    return MessageError(f"The records of instance {id!r} cannot be read: {error}.", instance=id)
 
 
 def _checked(instance: Instance) -> Instance:

@@ -20,11 +20,16 @@ _SLOW: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0,
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 
 
+CountedEvents = dict[tuple[Counter, tuple[str, ...]], int]
+"""Counters with their labels, and by how much they grow: added up per commit, as each `labels` call costs."""
+
+
 class Metrics:
     """What one orchestrator counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._steps: dict[str, Histogram] = {}
         self.instances_started = Counter(
             "headrace_instances_started", "Instances whose first step was entered.", ["flow"], registry=registry
         )
@@ -84,28 +89,46 @@ class Metrics:
         for item in items:
             if item.reason is not None:
                 self.quarantined.labels(item.source).inc()
+            if item.stale:
+                self.stale(partition)
+        counted: CountedEvents = {}
         for draft in drafts:
             if draft.stale:
                 self.stale(partition, draft.stale)
+            flow = draft.instance.flow
             for entry in draft.history:
-                self._count(draft.instance.flow, entry)
+                self._count(flow, entry, counted)
+        for (counter, labels), count in counted.items():
+            counter.labels(*labels).inc(count)
 
-    def _count(self, flow: str, entry: tuple[object, ...]) -> None:
-        match entry[1]:
-            case history.COMPLETED:
-                self.attempts.labels(flow, "completed").inc()
-                self.step_seconds.labels(flow).observe(int(str(entry[8])) / 1000)
-            case history.FAILED:
-                self.attempts.labels(flow, str(entry[7])).inc()
-            case history.REDELIVERED:
-                self.redeliveries.labels(str(entry[8])).inc()
-            case history.STARTED:
-                self.instances_started.labels(flow).inc()
-            case history.ENDED:
-                self.instances_ended.labels(flow, str(entry[2])).inc()
-            case _:
-                return
+    def _count(self, flow: str, entry: tuple[object, ...], counted: CountedEvents) -> None:
+        code = entry[1]
+        if code == history.DISPATCHED:
+            return
+        if code == history.COMPLETED:
+            self._observe_step(flow, entry)
+            _add(counted, self.attempts, flow, "completed")
+        elif code == history.FAILED:
+            _add(counted, self.attempts, flow, str(entry[7]))
+        elif code == history.REDELIVERED:
+            _add(counted, self.redeliveries, str(entry[8]))
+        elif code == history.STARTED:
+            _add(counted, self.instances_started, flow)
+        elif code == history.ENDED:
+            _add(counted, self.instances_ended, flow, str(entry[2]))
+
+    def _observe_step(self, flow: str, entry: tuple[object, ...]) -> None:
+        histogram = self._steps.get(flow)
+        if histogram is None:
+            histogram = self._steps[flow] = self.step_seconds.labels(flow)
+        duration = entry[8]
+        if isinstance(duration, int):
+            histogram.observe(duration / 1000)
 
     def backlog(self, partition: int, lengths: Mapping[str, int]) -> None:
         for stream, length in lengths.items():
             self.queue_backlog.labels(stream, str(partition)).set(length)
+
+
+def _add(counted: CountedEvents, counter: Counter, *labels: str) -> None:
+    counted[counter, labels] = counted.get((counter, labels), 0) + 1

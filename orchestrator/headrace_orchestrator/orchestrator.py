@@ -113,7 +113,11 @@ class Orchestrator:
         owned = [holding for holding in self._holdings if holding.partition is not None]
         self._metrics.partitions_owned.set(len(owned))
         if self._survey.due and owned:
-            found = converse(reader, self._survey.take([holding.number for holding in owned]))
+            try:
+                found = converse(reader, self._survey.take([holding.number for holding in owned]))
+            except ServerError as error:  # such as a server that refuses to trim: what was found last will do
+                log.warning("The task streams were not surveyed: %s", error)
+                return
             for holding in owned:
                 holding.surveyed(found)
                 self._metrics.backlog(holding.number, found.lengths.get(holding.number, {}))
@@ -126,9 +130,7 @@ class Orchestrator:
         read = Read(self.keys.signals, owned, self._options.batch, self._clock.now(), self._monotonic())
         began = self._monotonic()
         replies = exchange(reader, read.commands)
-        if self._monotonic() - began > self._options.lease_ms / 4000:
-            for holding in owned:
-                holding.contact_lost(self._monotonic())
+        self._heard(began)
         work = read.items(reader, replies, self._clock, self._partitions)
         return self._apply(owned, work)
 
@@ -146,8 +148,10 @@ class Orchestrator:
                 cursors.append(live.cursors["starts"])
         command: Command = ("XREAD", "COUNT", self._options.batch, "BLOCK", wait_ms, "STREAMS", *streams, *cursors)
         wait(True)
+        began = self._monotonic()
         replies = exchange(reader, [command])
         wait(False)
+        self._heard(began, wait_ms / 1000)
         by_stream = dict(entries(raise_error(replies[0])))
         work: dict[int, list[Item]] = {}
         signals = by_stream.get(self.keys.signals.encode(), [])
@@ -168,7 +172,7 @@ class Orchestrator:
             items = work.get(holding.number, [])
             if not items:
                 continue
-            if all(item.event is None and item.reason is None for item in items):
+            if all(item.source == "signals" and item.event is None and item.reason is None for item in items):
                 holding.live.cursors["signals"] = items[-1].id  # others' signals: no commit for that alone
                 continue
             try:
@@ -176,12 +180,21 @@ class Orchestrator:
                 sent.append(holding)
             except (Fenced, ServerError) as error:
                 self._lost(holding, error)
+        began = self._monotonic()
         for holding in sent:
             try:
                 holding.live.finish()
             except (Fenced, ServerError) as error:
                 self._lost(holding, error)
+        self._heard(began)
         return bool(sent)
+
+    def _heard(self, since: float, expected: float = 0.0) -> None:
+        """The server answered what it was asked at `since`; if it paused meanwhile, nobody could renew a lease."""
+        now = self._monotonic()
+        if now - since - expected > self._options.lease_ms / 4000:
+            for holding in self._holdings:
+                holding.contact_lost(now)
 
     def _lost(self, holding: Holding, error: HeadraceError) -> None:
         if isinstance(error, Fenced):

@@ -6,7 +6,7 @@ from headrace_broker import history, wire
 from headrace_broker.instances import ENDED
 
 from .engine.model import Draft
-from .inbox import Item
+from .inbox import Item, references
 
 
 def block(draft: Draft, now: int, reason: str) -> None:
@@ -19,8 +19,6 @@ def block(draft: Draft, now: int, reason: str) -> None:
 
 
 def park(draft: Draft, item: Item) -> None:
-    """Keeps an event for later, as it came: MessagePack `[source, entry id, fields]`."""
-    raw = item.raw if item.raw is not None else {}
-    if item.member is not None:
-        raw = {b"timer": item.member}
-    draft.parked.append(wire.pack([item.source, item.id, raw]))
+    """Keeps an event for later, as it came: MessagePack `[source, entry id, fields]`, and the large values it names."""
+    draft.parked.append(wire.pack([item.source, item.id, item.raw or {}]))
+    draft.adopt += references(item)

@@ -7,19 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from headrace_broker.commit import Commits, Meta
-from headrace_broker.connection import Link, call
+from headrace_broker.connection import Link, call, exchange, raise_error
+from headrace_broker.definitions import TaskCall
 from headrace_broker.errors import Fenced, MessageError, ServerError, ServerUnreachable
 from headrace_broker.instances import ENDED
-from headrace_broker.keys import Keys, stream_of
-from headrace_broker.messages import ResultMessage, SignalMessage, StartMessage
-from headrace_broker.values import Reference, is_reference, parse
+from headrace_broker.keys import Keys
+from headrace_broker.messages import ResultMessage, SignalMessage
+from headrace_broker.records import Token
 
 from .cache import Caches, Recent
 from .clock import ServerClock
 from .dispatching import SlotReader
 from .engine import apply as engine
 from .engine.model import Context, Draft, Instance
-from .inbox import CURSORS, Item
+from .inbox import CURSORS, Item, references
 from .loader import Programs, load_instances
 from .metrics import Metrics
 from .options import OrchestratorOptions
@@ -29,6 +30,8 @@ from .writer import write
 
 log = logging.getLogger(__name__)
 
+SIGNALS_BUFFERED = 10_000
+"""Signals of one name that an instance may hold (DESIGN 6)."""
 _COMMITS_REMEMBERED = 4096
 _OUTSIDE_FAULTS = (Fenced, ServerUnreachable, ServerError)
 
@@ -142,6 +145,7 @@ class Partition:
         now = self._clock.now()
         instances = self._load(items, tolerant=blame is not None)
         problems = self._programs.load(self.link, [instance.definition for instance in instances.values()])
+        self._lose_vanished(items)
         context = Context(now, self._minter(), self._options.lease_ms, self._options.max_deliveries)
         drafts: dict[str, Draft] = {}
         for item in items:
@@ -173,18 +177,33 @@ class Partition:
             park(draft, item)
         elif problem is not None:
             if draft.status in ENDED:
-                self._drop_value(item, draft)
+                item.stale = True
+                item.dropped_keys = references(item)
                 return
             block(draft, context.now, problem)
             park(draft, item)
         else:
-            if isinstance(event, SignalMessage) and item.source == "signals" and draft.status in ENDED:
-                item.reason = f"The instance has ended: {draft.status}."
+            if isinstance(event, SignalMessage) and (refusal := _refusal(draft, item, event)):
+                item.reason = refusal
                 return
             program = self._programs.get(draft.instance.definition)
             if program is None:
                 raise RuntimeError(f"definition {draft.instance.definition} is loaded but not there")
             engine.apply(draft, program, event, context)
+
+    def _lose_vanished(self, items: Sequence[Item]) -> None:
+        """A result whose large value ran out, for no owner was there to adopt it, counts as a lost delivery."""
+        large = [
+            (item, item.event, keys)
+            for item in items
+            if isinstance(item.event, ResultMessage) and (keys := references(item))
+        ]
+        if not large:
+            return
+        replies = exchange(self.link, [("EXISTS", *keys) for _, _, keys in large])
+        for (item, result, keys), reply in zip(large, replies, strict=True):
+            if raise_error(reply) < len(set(keys)):
+                item.event = result._replace(outcome="lost", value=None)
 
     def _minter(self) -> Callable[[int], str]:
         prefix = f"{self.number}-{self._token}-{self._commits.next}-"
@@ -218,15 +237,12 @@ class Partition:
         if item.source == "signals":
             item.reason = f"No instance {item.instance!r} is known."
         elif item.source in ("events", "starts"):
-            self._metrics.stale(self.number)
-            item.dropped_keys = _references(item)
-
-    def _drop_value(self, item: Item, draft: Draft) -> None:
-        self._metrics.stale(self.number)
-        item.dropped_keys = _references(item)
+            item.stale = True
+            item.dropped_keys = references(item)
 
     def _keep(self, draft: Draft) -> None:
         incarnation = draft.instance.incarnation
+        self._count_settled(draft)
         instance = draft.merge()
         if instance.status in ENDED:
             self._caches.instances.remove(instance.id)
@@ -238,7 +254,18 @@ class Partition:
             if due is not None and (self.next_due is None or due < self.next_due):
                 self.next_due = due
         for dispatch in draft.dispatches:
-            self.window.dispatched(stream_of(dispatch.call.queue, dispatch.call.isolation))
+            self.window.dispatched(dispatch.call.stream)
+
+    def _count_settled(self, draft: Draft) -> None:
+        """Makes room in the window for what is no longer handed out. To be called before the draft is merged."""
+        state = draft.instance.state
+        for name, after in draft.changes.items():
+            before = state.get(name)
+            if type(before) is Token and before.dispatch:
+                program = self._programs.get(draft.instance.definition)
+                if program is not None and (type(after) is not Token or after.dispatch != before.dispatch):
+                    call: TaskCall = program.nodes[before.node].spec.call
+                    self.window.settled(call.stream)
 
     def _settled(self, item: Item, now: int) -> None:
         """Measures a completed step from the commit that dispatched it, if that was not too long ago."""
@@ -250,24 +277,25 @@ class Partition:
 
     def _register_streams(self, drafts: Sequence[Draft]) -> None:
         """Makes a queue known before the first task enters its stream: leases are judged on known streams only."""
-        streams = {stream_of(d.call.queue, d.call.isolation) for draft in drafts for d in draft.dispatches}
+        streams = {d.call.stream for draft in drafts for d in draft.dispatches}
         new = streams - self._known_streams
         if new:
             call(self.link, "SADD", self._queues_key, *sorted(new))
             self._known_streams |= new
 
 
+def _refusal(draft: Draft, item: Item, signal: SignalMessage) -> str | None:
+    """Why a signal goes to quarantine instead of to its instance, where a client's script could not know."""
+    if item.source == "signals" and draft.status in ENDED:
+        return f"The instance has ended: {draft.status}."
+    queue = draft.queue(signal.name)
+    if queue.next - queue.first >= SIGNALS_BUFFERED:
+        return f"{SIGNALS_BUFFERED} signals {signal.name!r} are buffered and nobody has taken them; that is the limit."
+    return None
+
+
 def _cursors(items: Sequence[Item]) -> dict[str, str]:
     return {item.source: item.id for item in items if item.source in CURSORS}
-
-
-def _references(item: Item) -> list[str]:
-    event = item.event
-    value = event.value if isinstance(event, (ResultMessage, SignalMessage, StartMessage)) else None
-    if value is None or not is_reference(value):
-        return []
-    parsed = parse(value)
-    return [parsed.key] if isinstance(parsed, Reference) else []
 
 
 def _guilty(item: Item, error: Exception) -> Item:

@@ -16,15 +16,16 @@ TIMERS_AT_ONCE = 256
 class Read:
     """One pipelined, non-blocking read of everything that may be due, and how to take its replies apart.
 
-    TIME stands before XREAD: what the read returns is complete up to that time, so a timer due by then may fire. If
-    a read is full, the inbox is known up to its last entry only. Leases were judged before that, so a result that
-    came in time is in the same read, and goes first.
+    TIME stands before XREAD: what the read returns is complete before that millisecond, so a timer due by then may
+    fire. If a read is full, the inbox is known up to its last entry only. Leases were judged before that, so a result
+    that came in time is in the same read, and goes first.
     """
 
     def __init__(self, signals: str, owned: Sequence[Holding], batch: int, now_ms: int, now: float) -> None:
         self._signals = signals
         self._owned = owned
         self._batch = batch
+        self._now = now
         self.commands: list[Command] = []
         self._judged: list[tuple[Holding, list[str], int]] = []
         for holding in owned:
@@ -71,9 +72,10 @@ class Read:
                 _horizon(rows, self._batch, server_now), _horizon(signals, self._batch, server_now)
             )
         for holding, streams, at in self._judged:
-            if horizons[holding.number] >= server_now:
-                found = holding.judge.items(reader, holding.live.keys, streams, replies[at : at + len(streams)])
-                work[holding.number] += found
+            # Contact may have been lost since the read began: then what looks idle in its reply may not be.
+            if horizons[holding.number] == server_now - 1 and holding.judge.may_judge(self._now):
+                asked = replies[at : at + len(streams)]
+                work[holding.number] += holding.judge.items(reader, holding.live.keys, streams, asked, self._now)
         for holding, at, due in self._timers:
             found_timers = holding.timers(raise_error(replies[at]), horizons[holding.number], due=due)
             work[holding.number] += read_timers(found_timers)
@@ -91,10 +93,8 @@ def own_signals(rows: Sequence[tuple[str, dict[bytes, bytes]]], holding: Holding
 
 
 def _horizon(rows: Sequence[tuple[str, object]], batch: int, server_now: int) -> int:
-    """Up to when the inbox is known (ms): all of it, or, after a full read, what came before its last entry's ms."""
-    if len(rows) < batch:
-        return server_now
-    return entry_key(rows[-1][0])[0] - 1
+    """Up to which ms the inbox is known. In the server's present one, and in a full read's last, more may come."""
+    return (server_now if len(rows) < batch else min(server_now, entry_key(rows[-1][0])[0])) - 1
 
 
 def earliest(ids: Sequence[str]) -> str:

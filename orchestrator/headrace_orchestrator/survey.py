@@ -14,7 +14,7 @@ from headrace_broker.conversations import Conversation, ask
 from headrace_broker.keys import Keys
 from headrace_broker.workers import live_workers
 
-from .inbox import entry_key
+from .inbox import after, entry_key
 
 PERIOD_SECONDS: Final = 1.0
 SIGNALS_LIMIT: Final = 1_000_000
@@ -65,7 +65,7 @@ class Survey:
         lowest = min((cursor.decode() for cursor in cast("list[bytes]", cursors)), key=entry_key)
         if lowest != self._trimmed:
             yield from ask(
-                ("XTRIM", self._keys.signals, "MINID", lowest),
+                ("XTRIM", self._keys.signals, "MINID", after(lowest)),
                 ("XTRIM", self._keys.signals, "MAXLEN", "~", SIGNALS_LIMIT),
             )
             self._trimmed = lowest

@@ -1,7 +1,8 @@
 """How many new instances a partition may take on: work in progress comes before new work (DESIGN 5).
 
 Per task stream, what was dispatched and is not settled is the stream's length, which the partition asks for now and
-then, plus what it dispatched since. Streams that no live worker serves do not count, so they block nobody.
+then, plus what it dispatched and minus what it saw settled since. Streams that no live worker serves do not count, so
+they block nobody.
 """
 
 from __future__ import annotations

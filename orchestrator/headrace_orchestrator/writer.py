@@ -10,7 +10,7 @@ from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.connection import Argument, Command
 from headrace_broker.ids import DispatchId
 from headrace_broker.instances import ENDED, index_member, timer_member
-from headrace_broker.keys import GROUP, PartitionKeys, stream_of
+from headrace_broker.keys import GROUP, PartitionKeys
 from headrace_broker.messages import TaskMessage
 from headrace_broker.values import Value, reference
 
@@ -129,7 +129,7 @@ def _write_dispatches(
         call = dispatch.call
         message = messages.pack(_task(draft, dispatch, now, slot_value(draft, dispatch.slot)))
         entry = DispatchId.parse(dispatch.dispatch).entry
-        commands.append(("XADD", keys.tasks(stream_of(call.queue, call.isolation)), entry, messages.FIELD, message))
+        commands.append(("XADD", keys.tasks(call.stream), entry, messages.FIELD, message))
 
 
 def _task(draft: Draft, dispatch: Dispatch, now: int, value: Value) -> TaskMessage:

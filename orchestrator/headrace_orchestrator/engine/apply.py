@@ -50,6 +50,7 @@ def apply(draft: Draft, program: Program, event: Event, context: Context) -> Non
             lifecycle.cancel(turn, event)
     turn.run()
     settle_status(turn)
+    draft.seal()
 
 
 def _on_result(turn: Turn, result: ResultMessage) -> None:
@@ -68,7 +69,7 @@ def _on_started(turn: Turn, started: StartedMessage) -> None:
 
 def _on_timer(turn: Turn, timer: TimerFired) -> None:
     token = turn.draft.token(timer.token)
-    if token is None or token.timer != timer.number:
+    if token is None or not timer.number or token.timer != timer.number:
         return
     turn.node(token).kind.on_timer(turn, timer.token, token)
 

@@ -11,7 +11,6 @@ from zlib import crc32
 
 from headrace_broker import history, records
 from headrace_broker.definitions import RetrySpec, TaskCall
-from headrace_broker.keys import stream_of
 from headrace_broker.messages import Failure, ResultMessage, StartedMessage
 from headrace_broker.records import Token
 
@@ -22,8 +21,8 @@ from .turn import Turn
 LOSSES_BEFORE_ALONE = 2
 """After this many losses a task runs alone in a child; only later ones count towards `max_deliveries` (DESIGN 8)."""
 
-UNKNOWN_TASK_DELAY_MS = 1000
-"""First delay before a task that a worker did not know is handed out again; doubles up to a minute."""
+UNKNOWN_TASK = RetrySpec(initial_ms=1000, backoff=2.0, max_ms=60_000, jitter=0.2)
+"""When a task that a worker did not know is handed out again, for as long as nobody knows it."""
 
 
 def dispatch(
@@ -47,19 +46,12 @@ def dispatch(
 
 
 def completed(turn: Turn, id: int, token: Token, result: ResultMessage) -> Token:
-    """Records that the attempt completed; the token, holding no dispatch and no timer, for the caller to move."""
+    """Records that the attempt completed; the token, for the caller to move."""
     turn.record(
         *(history.COMPLETED, token.node, token.frame, token.branch, token.step, token.attempt),
         *(result.began, result.duration_ms, result.worker),
     )
-    return release(turn, id, token)
-
-
-def release(turn: Turn, id: int, token: Token) -> Token:
-    """The token without its dispatch and timer, parked."""
-    token = turn.drop_timer(id, token)._replace(phase=records.SLEEPING, dispatch="")
-    turn.park(id, token)
-    return token
+    return turn.drop_timer(id, token)
 
 
 def not_completed(turn: Turn, id: int, token: Token, call: TaskCall, result: ResultMessage) -> None:
@@ -73,7 +65,7 @@ def not_completed(turn: Turn, id: int, token: Token, call: TaskCall, result: Res
         turn.drop_timer(id, token)
         _redeliver(turn, id, token, call, token.losses, "returned")
     else:
-        delay = min(UNKNOWN_TASK_DELAY_MS * 2 ** min(token.returns, 6), 60_000)
+        delay = retry_delay_ms(UNKNOWN_TASK, min(token.returns, 30) + 1, token.dispatch)
         _record_redelivery(turn, token, token.losses, "unknown task")
         _back_off(turn, id, token._replace(returns=token.returns + 1), turn.now + delay)
 
@@ -125,9 +117,12 @@ def retry_delay_ms(retry: RetrySpec, k: int, seed: str) -> int:
 
 
 def on_started(turn: Turn, id: int, token: Token, call: TaskCall, started: StartedMessage) -> None:
-    """An attempt with a time-out reported its start: a timer guards it, whatever the worker does."""
+    """An attempt with a time-out reported its start: a timer guards it, whatever the worker does.
+
+    The report may come late; that it began after now is the fault of its worker's clock.
+    """
     if call.timeout_ms and not token.timer:
-        due = max(started.began, 0) + call.timeout_ms + turn.context.lease_ms
+        due = min(max(started.began, 0), turn.now) + call.timeout_ms + turn.context.lease_ms
         turn.park(id, turn.set_timer(id, token, due))
 
 
@@ -147,7 +142,7 @@ def on_timer(turn: Turn, id: int, token: Token, call: TaskCall) -> None:
 def revoke(turn: Turn, token: Token, call: TaskCall) -> None:
     """Takes the token's delivery out of its stream and tells who runs it."""
     if token.dispatch:
-        turn.draft.revokes.append(Revoke(token.dispatch, stream_of(call.queue, call.isolation)))
+        turn.draft.revokes.append(Revoke(token.dispatch, call.stream))
 
 
 def _redeliver(turn: Turn, id: int, token: Token, call: TaskCall, losses: int, cause: str) -> None:

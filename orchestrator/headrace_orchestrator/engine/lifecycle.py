@@ -5,7 +5,6 @@ from __future__ import annotations
 from headrace_broker import history, records, wire
 from headrace_broker.definitions import TaskCall
 from headrace_broker.instances import INPUT_SLOT
-from headrace_broker.keys import stream_of
 from headrace_broker.messages import CancelMessage, Failure, StartMessage
 from headrace_broker.records import Token
 
@@ -25,7 +24,7 @@ def cancel(turn: Turn, message: CancelMessage) -> None:
     turn.record(history.CANCEL_REQUESTED, message.reason, message.actor)
     for id, token in turn.draft.tokens():
         _stop(turn, id, token)
-        turn.remove_token(id, token)
+        turn.remove_token(id)
     turn.draft.error = wire.pack([message.reason])
     turn.end("cancelled", reason=message.reason)
 
@@ -50,4 +49,4 @@ def _stop(turn: Turn, id: int, token: Token) -> None:
     turn.drop_timer(id, token)
     if token.dispatch:
         call: TaskCall = turn.node(token).spec.call
-        turn.draft.revokes.append(Revoke(token.dispatch, stream_of(call.queue, call.isolation)))
+        turn.draft.revokes.append(Revoke(token.dispatch, call.stream))

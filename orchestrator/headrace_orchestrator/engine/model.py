@@ -87,6 +87,20 @@ class Context:
 
 
 @dataclass(slots=True)
+class Tally:
+    """`Counters` while they move: one event moves several, several times."""
+
+    tokens: int
+    frames: int
+    steps: int
+    timers: int
+    active: int
+
+    def record(self) -> Counters:
+        return Counters(self.tokens, self.frames, self.steps, self.timers, self.active)
+
+
+@dataclass(slots=True)
 class Draft:
     """An overlay on an instance, and the commands that go with it.
 
@@ -109,6 +123,17 @@ class Draft:
     stale: int = 0
     error: bytes | None = None
     parked: list[bytes] = field(default_factory=list[bytes])
+    counters: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        before = self.instance.state.get(records.COUNTERS)
+        self.counters = Tally(*before) if isinstance(before, Counters) else Tally(*Counters())
+
+    def seal(self) -> None:
+        """Writes the counters down, if they moved. The engine does, after each event."""
+        counters = self.counters.record()
+        if counters != self.get(records.COUNTERS, Counters):
+            self.changes[records.COUNTERS] = counters
 
     @property
     def status(self) -> str:
@@ -127,10 +152,6 @@ class Draft:
 
     def queue(self, signal: str) -> SignalQueue:
         return self.get(records.queue_field(signal), SignalQueue) or SignalQueue()
-
-    @property
-    def counters(self) -> Counters:
-        return self.get(records.COUNTERS, Counters) or Counters()
 
     def tokens(self) -> list[tuple[int, Token]]:
         """All tokens, in the order of their numbers."""

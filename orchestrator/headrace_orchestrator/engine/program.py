@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headrace_broker.definitions import Definition
 from headrace_broker.errors import MessageError
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .turn import Turn
 
 
+UNFIT: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading parameters of unknown make can raise. Anything else would stop the partition that loads them."""
+
+
 class NodeKind(Protocol):
     """One kind of node. `spec` is what `parse` made of the node's parameters.
 
@@ -22,7 +26,7 @@ class NodeKind(Protocol):
     """
 
     def parse(self, params: Mapping[str, Any]) -> Any:
-        """Raises KeyError, TypeError or ValueError for parameters that are none of this kind."""
+        """Raises one of `UNFIT` or `MessageError` for parameters that are none of this kind."""
         ...
 
     def enter(self, turn: Turn, id: int, token: Token) -> None: ...
@@ -92,7 +96,7 @@ class Program:
                 )
             try:
                 spec = kind.parse(node.params)
-            except (KeyError, TypeError, ValueError) as error:
+            except UNFIT as error:
                 raise MessageError(
                     f"Node {node.name!r} of flow {definition.flow!r} has wrong parameters for its kind "
                     f"{node.kind!r}: {type(error).__name__} {error}."

@@ -40,18 +40,18 @@ class Turn:
     def new_token(self, node: int | None, slot: str, frame: int = 0, branch: int = 0) -> None:
         """A token that enters `node` with the value in `slot`."""
         counters = self.draft.counters
-        self.draft.put(records.COUNTERS, counters._replace(tokens=counters.tokens + 1))
-        self.goto(counters.tokens, Token(0, frame, branch, slot, records.SLEEPING, 0), node, slot)
+        id = counters.tokens
+        counters.tokens = id + 1
+        self.goto(id, Token(0, frame, branch, slot, records.SLEEPING, 0), node, slot)
 
     def goto(self, id: int, token: Token, node: int | None, slot: str) -> None:
-        """Moves a token that holds neither a dispatch nor a timer. None: it reached the end of its scope."""
+        """Moves a token that holds no timer. None: it reached the end of its scope."""
         if node is None:
             self._end_scope(id, token, slot)
             return
-        draft = self.draft
-        counters = draft.counters
-        draft.changes[records.COUNTERS] = counters._replace(steps=counters.steps + 1)
-        draft.changes[f"t{id}"] = Token(node, token.frame, token.branch, slot, records.SLEEPING, counters.steps)
+        counters = self.draft.counters
+        self.park(id, Token(node, token.frame, token.branch, slot, records.SLEEPING, counters.steps))
+        counters.steps += 1
         self._entering.append(id)
 
     def advance(self, id: int, token: Token, slot: str) -> None:
@@ -69,26 +69,24 @@ class Turn:
 
     def park(self, id: int, token: Token) -> None:
         """Writes a token that waits, and keeps the count of dispatched ones."""
+        self._set(id, token, int(token.phase == records.DISPATCHED))
+
+    def remove_token(self, id: int) -> None:
+        self._set(id, None, 0)
+
+    def _set(self, id: int, token: Token | None, active: int) -> None:
         draft = self.draft
         name = f"t{id}"
         before = draft.get(name, Token)
-        was = before is not None and before.phase == records.DISPATCHED
+        if before is not None and before.phase == records.DISPATCHED:
+            active -= 1
         draft.changes[name] = token
-        self._count(int(token.phase == records.DISPATCHED) - int(was))
-
-    def remove_token(self, id: int, token: Token) -> None:
-        self.draft.changes[f"t{id}"] = None
-        self._count(-int(token.phase == records.DISPATCHED))
-
-    def _count(self, difference: int) -> None:
-        if difference:
-            counters = self.draft.counters
-            self.draft.put(records.COUNTERS, counters._replace(active=counters.active + difference))
+        draft.counters.active += active
 
     # -- scopes -----------------------------------------------------------------------------------
 
     def _end_scope(self, id: int, token: Token, slot: str) -> None:
-        self.remove_token(id, token)
+        self.remove_token(id)
         if token.frame == 0:
             self.end("completed", result=slot)
             return
@@ -106,9 +104,10 @@ class Turn:
     def open_frame(self, node: int, token: Token, branches: int) -> int:
         """A frame that stands where `token` stands. The caller removes the token and makes the branches'."""
         counters = self.draft.counters
-        self.draft.put(records.COUNTERS, counters._replace(frames=counters.frames + 1))
-        self.draft.put(records.frame_field(counters.frames), Frame(node, token.frame, token.branch, branches))
-        return counters.frames
+        id = counters.frames
+        counters.frames = id + 1
+        self.draft.put(records.frame_field(id), Frame(node, token.frame, token.branch, branches))
+        return id
 
     def close_frame(self, id: int, branches: int) -> list[str]:
         """Takes the frame away; the slots of its branches, in order."""
@@ -132,6 +131,10 @@ class Turn:
     def refuse(self, value: Value | None) -> None:
         """A result or signal that does not count: counted, and its large value deleted."""
         self.draft.stale += 1
+        self.discard(value)
+
+    def discard(self, value: Value | None) -> None:
+        """Deletes a large value that nobody will read."""
         if value is not None and is_reference(value):
             parsed = parse(value)
             if isinstance(parsed, Reference):
@@ -141,10 +144,10 @@ class Turn:
 
     def set_timer(self, id: int, token: Token, due: int) -> Token:
         """Gives the token a timer; the token, to be parked by the caller."""
-        counters = self.draft.counters
-        self.draft.put(records.COUNTERS, counters._replace(timers=counters.timers + 1))
-        self.draft.timers[TimerKey(id, counters.timers)] = due
-        return token._replace(timer=counters.timers, due=due)
+        number = self.draft.counters.timers
+        self.draft.counters.timers = number + 1
+        self.draft.timers[TimerKey(id, number)] = due
+        return token._replace(timer=number, due=due)
 
     def drop_timer(self, id: int, token: Token) -> Token:
         """The token without its timer, which fires no more."""

@@ -33,7 +33,7 @@ class Fork(Inert):
         spec: ForkSpec = turn.node(token).spec
         frame = turn.open_frame(token.node, token, len(spec.firsts))
         turn.record(history.FORKED, token.node, token.frame, token.branch, frame)
-        turn.remove_token(id, token)
+        turn.remove_token(id)
         for branch, first in enumerate(spec.firsts):
             turn.new_token(first, token.slot, frame, branch)
 

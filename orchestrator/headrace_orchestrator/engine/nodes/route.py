@@ -38,6 +38,7 @@ class Route(TaskNode):
         key = result.route
         first = spec.default if key is None else spec.branches.get(key, spec.default)
         token = attempts.completed(turn, id, token, result)
+        turn.discard(result.value)
         if first is None:
             known = ", ".join(repr(name) for name in spec.branches)
             came = "no key" if key is None else f"the key {key!r}"

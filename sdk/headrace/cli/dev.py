@@ -1,0 +1,128 @@
+"""`dev`: server, orchestrator and worker on this machine, for whoever writes flows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from .exits import FAILED, OK, USAGE
+from .options import DEV_DIRECTORY, Namespace, Url
+from .output import note
+
+if TYPE_CHECKING:
+    from headrace_broker.locate import Located
+
+    from .supervisor import Event
+
+_GRACE: Final = 8.0
+_TASK_GRACE: Final = "5s"
+_LEASE: Final = "2s"
+
+
+def dev(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET...", help="file.py, package.module, or either with :attribute.")
+    ],
+    url: Url = None,
+    namespace: Namespace = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", help="Tasks that the worker runs at once.")] = 32,
+    log_level: Annotated[str, typer.Option("--log-level", help="Of the processes.")] = "warning",
+) -> int:
+    """Run a server, an orchestrator and a worker. The server is an embedded one in ./.headrace unless --url or
+    HEADRACE_URL names another. What dies is started again. Ctrl-C stops all and is exit code 0, a second one stops at
+    once.
+    """
+    from headrace.targets import load_targets
+    from headrace_broker.locate import EMBEDDED, locate
+
+    registry = load_targets(targets)  # an error of the author's is better told now than by each restart
+    chosen = url or os.environ.get("HEADRACE_URL") or f"{EMBEDDED}{DEV_DIRECTORY}"
+    name = namespace or os.environ.get("HEADRACE_NAMESPACE") or "headrace"
+    with locate(chosen) as located:
+        note(f"server        {_server(chosen, located)}")
+        code = _supervise(targets, located, name, concurrency, log_level, sorted(registry.flows))
+    note("stopped")
+    return code
+
+
+def _supervise(
+    targets: Sequence[str], located: Located, namespace: str, concurrency: int, log_level: str, flows: Sequence[str]
+) -> int:
+    from .supervisor import Supervisor
+
+    wake = threading.Event()
+    refused: list[Event] = []
+
+    def tell(event: Event) -> None:
+        if (line := describe(event)) is not None:
+            note(line)
+        if event.kind == "gave_up":
+            refused.append(event)
+            wake.set()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if wake.is_set():
+            raise KeyboardInterrupt  # the second one
+        wake.set()
+
+    common = ["--url", located.url, "--namespace", namespace, "--lease", _LEASE, "--log-level", log_level]
+    command = [sys.executable, "-m", "headrace.cli"]
+    supervisor = Supervisor(tell, grace=_GRACE, final_codes=(USAGE,))
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        supervisor.spawn(
+            "orchestrator", [*command, "orchestrator", *common, "--ownership", _LEASE, "--metrics-port", "0"]
+        )
+        supervisor.spawn(
+            "worker",
+            [*command, "worker", *targets, *common, "--concurrency", str(concurrency), "--grace", _TASK_GRACE],
+        )
+        note(f"namespace     {namespace}\nflows         {', '.join(flows) or 'none'}")
+        if flows:
+            note(f"try           headrace start {flows[0]} --input JSON --wait\nCtrl-C stops all")
+        wake.wait()
+        note("stopping; Ctrl-C again stops at once")
+        supervisor.stop()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        supervisor.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return FAILED if refused else OK
+
+
+def describe(event: Event) -> str | None:
+    """An event for people; None for one that says nothing new."""
+    match event.kind:
+        case "started":
+            return f"{event.name:<13} runs, pid {event.pid}"
+        case "died":
+            return f"{event.name:<13} died: {event.cause}"
+        case "restarting":
+            return f"{event.name:<13} starts again in {event.delay:.1f} s"
+        case "gave_up":
+            return f"{event.name:<13} refused to start; its error is above"
+        case "stopped":
+            return None
+
+
+def _server(chosen: str, located: Located) -> str:
+    if located.embedded is None:
+        return located.url
+    how = "started" if located.embedded.started else "joined"
+    return f"{chosen} ({how}, pid {located.embedded.pid}; {located.url})"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(dev)

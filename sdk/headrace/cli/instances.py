@@ -1,0 +1,141 @@
+"""`start`, `signal`, `cancel`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from headrace_broker.errors import ConfigurationError, PayloadNotSerializable, TargetError
+
+from .connecting import with_client
+from .options import Actor, AsJson, InstanceId, Namespace, Url
+from .output import note, print_json
+
+if TYPE_CHECKING:
+    from headrace.client import Client
+    from headrace.flow import Flow
+
+_PAYLOAD: Final = "JSON, @FILE, or - for stdin."
+_CONFLICTS: Final = ("fail", "use_existing")
+
+
+def start(
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="A registered flow's name, or TARGET:flow.")],
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help=f"The input: {_PAYLOAD}", show_default=False)
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="The instance's id; else a random one.", show_default=False)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
+    timeout: Annotated[str | None, typer.Option("--timeout", help="For --wait: at most so long, such as 30s.")] = None,
+    conflict: Annotated[str, typer.Option("--conflict", help="If the id is live: fail or use_existing.")] = "fail",
+    actor: Actor = "",
+    url: Url = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start an instance of a flow."""
+    if conflict not in _CONFLICTS:
+        raise ConfigurationError(f"--conflict is one of {', '.join(_CONFLICTS)}; got {conflict!r}.")
+    value = read_payload("--input", input)
+    what = find_flow(flow)
+    policy: Any = conflict
+
+    async def run(client: Client) -> None:
+        handle = await client.start(what, value, id=id, conflict=policy, actor=actor)
+        if not wait:
+            if as_json:
+                print_json({"id": handle.id, "incarnation": handle.incarnation})
+            else:
+                print(handle.id, flush=True)
+            return
+        if not as_json:
+            note(f"started {handle.id}; waiting for its end (Ctrl-C leaves it running)")
+        result = await handle.result(timeout)
+        print_json({"id": handle.id, "incarnation": handle.incarnation, "result": result} if as_json else result)
+
+    with_client(url, namespace, run)
+
+
+def signal(
+    id: InstanceId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
+    payload: Annotated[str | None, typer.Option("--payload", "-p", help=_PAYLOAD, show_default=False)] = None,
+    actor: Actor = "",
+    url: Url = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a signal to a live instance."""
+    value = read_payload("--payload", payload)
+    with_client(url, namespace, lambda client: client.signal(id, name, value, actor=actor))
+    print_json({"id": id, "signal": name}) if as_json else print(f"signal {name} sent to {id}", flush=True)
+
+
+def cancel(
+    id: InstanceId,
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the history.")] = "",
+    actor: Actor = "",
+    url: Url = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a live instance to be cancelled."""
+    with_client(url, namespace, lambda client: client.cancel(id, reason=reason, actor=actor))
+    print_json({"id": id, "cancel": "requested"}) if as_json else print(f"cancel of {id} requested", flush=True)
+
+
+def read_payload(option: str, given: str | None) -> Any:
+    """The JSON that an option gives, None without one. Raises `PayloadNotSerializable`, `ConfigurationError`."""
+    if given is None:
+        return None
+    source, text = option, given
+    if given == "-":
+        source, text = "stdin", sys.stdin.read()
+    elif given.startswith("@"):
+        source = given[1:]
+        try:
+            text = Path(source).expanduser().read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{option} {given}: the file cannot be read: {error}") from None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        hint = f"A string needs double quotes inside the shell's: {option} '\"text\"'." if source == option else ""
+        raise PayloadNotSerializable(f"{source} is not JSON: {error}; got {text[:60]!r}. {hint}".strip()) from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def find_flow(text: str) -> Flow[Any, Any] | str:
+    """The flow that FLOW names: a name as it is, `TARGET:flow` loaded. Raises `TargetError`."""
+    if ":" not in text and not (text.endswith(".py") and Path(text).is_file()):
+        return text
+    from headrace.targets import load_target
+
+    place, _, name = text.partition(":")
+    try:
+        registry = load_target(text)
+    except TargetError:  # the part behind the colon may be a flow's own name instead of an attribute
+        with contextlib.suppress(TargetError):
+            if name and (named := load_target(place).flows.get(name)) is not None:
+                return named
+        raise
+    flows = list(registry.flows.values())
+    if len(flows) != 1:
+        known = ", ".join(sorted(registry.flows)) or "none"
+        raise TargetError(f"{text!r} does not say which flow to start; it has: {known}. Write {place}:FLOW.")
+    return flows[0]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (start, signal, cancel):
+        app.command()(command)

@@ -1,0 +1,73 @@
+"""What commands print: data on stdout, as tables or JSON; words about it on stderr. Colours only on a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from headrace_broker.durations import format_duration
+
+STYLES: Final = {
+    "completed": "green",
+    "running": "cyan",
+    "waiting": "yellow",
+    "failed": "red",
+    "blocked": "red",
+    "cancelled": "magenta",
+    "cancelling": "magenta",
+    "terminated": "magenta",
+    "queued": "dim",
+}
+
+
+@cache
+def console() -> Console:
+    """Stdout. A pipe gets plain text, and tables as wide as they need."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 200)
+
+
+def print_json(data: object) -> None:
+    """One JSON document, in UTF-8, whatever is in it."""
+    import json
+
+    from pydantic_core import to_jsonable_python
+
+    plain = to_jsonable_python(_fields(data), fallback=repr, inf_nan_mode="constants", bytes_mode="base64")
+    print(json.dumps(plain, ensure_ascii=False, indent=2), flush=True)
+
+
+def note(text: str) -> None:
+    """A word to the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def status_text(status: str) -> Text:
+    return Text(status, style=STYLES.get(status, ""))
+
+
+def local_time(when: datetime) -> str:
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def age(when: datetime, now: datetime | None = None) -> str:
+    """How long ago, for people: "5 min 10 s"."""
+    return format_duration(max(0, int(((now or datetime.now(UTC)) - when).total_seconds() * 1000)))
+
+
+def _fields(data: Any) -> Any:
+    """Dataclasses as maps, at any depth, which pydantic_core does not do by itself."""
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        return {field.name: _fields(getattr(data, field.name)) for field in dataclasses.fields(data)}
+    unknown: Any = data
+    if isinstance(data, dict):
+        return {str(key): _fields(value) for key, value in unknown.items()}
+    if isinstance(data, (list, tuple)):
+        return [_fields(item) for item in unknown]
+    return data

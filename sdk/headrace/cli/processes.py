@@ -1,0 +1,154 @@
+"""`orchestrator` and `worker`: the processes of a deployment. Until SIGTERM or Ctrl-C, which are exit code 0."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Namespace, Url, server_url
+
+if TYPE_CHECKING:
+    from headrace_broker.settings import Settings
+
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.", show_default=False)]
+MetricsHost = Annotated[str | None, typer.Option("--metrics-host", help="Where /metrics listens.", show_default=False)]
+MetricsPort = Annotated[
+    int | None, typer.Option("--metrics-port", help="Port of /metrics; 0 turns it off.", show_default=False)
+]
+Lease = Annotated[
+    str | None,
+    typer.Option("--lease", help="Silence after which a worker counts as lost, such as 10s.", show_default=False),
+]
+
+
+def orchestrator(
+    url: Url = None,
+    namespace: Namespace = None,
+    partitions: Annotated[
+        int | None, typer.Option("--partitions", help="Of a new namespace; an existing one keeps its count.")
+    ] = None,
+    ownership: Annotated[
+        str | None,
+        typer.Option("--ownership", help="Silence after which another takes over, such as 5s.", show_default=False),
+    ] = None,
+    lease: Lease = None,
+    metrics_host: MetricsHost = None,
+    metrics_port: MetricsPort = None,
+    log_level: LogLevel = None,
+) -> int:
+    """Run an orchestrator. Several may run; they share the partitions."""
+    settings = _settings(
+        url=url,
+        namespace=namespace,
+        partitions=partitions,
+        ownership=ownership,
+        lease=lease,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+        log_level=log_level,
+    )
+    from headrace_orchestrator.options import OrchestratorOptions
+    from headrace_orchestrator.process import run
+
+    return _with_server(
+        settings,
+        lambda located: run(
+            OrchestratorOptions(
+                url=located,
+                namespace=settings.namespace,
+                partitions=settings.partitions,
+                ownership_ms=settings.ownership,
+                lease_ms=settings.lease,
+                metrics_host=settings.metrics_host,
+                metrics_port=settings.metrics_port,
+            )
+        ),
+    )
+
+
+def worker(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET...", help="file.py, package.module, or either with :attribute.")
+    ],
+    url: Url = None,
+    namespace: Namespace = None,
+    queues: Annotated[
+        str | None, typer.Option("--queues", help="Comma-separated; else all queues of the targets' tasks.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", help="Tasks that one child runs at once.", show_default=False)
+    ] = None,
+    processes: Annotated[int | None, typer.Option("--processes", help="Child processes.", show_default=False)] = None,
+    rq: Annotated[
+        int | None,
+        typer.Option("--rq", help='Rq workers for tasks with isolation="process"; else one if there are such tasks.'),
+    ] = None,
+    rq_url: Annotated[
+        str | None, typer.Option("--rq-url", help="A server of RQ's own; else the same.", show_default=False)
+    ] = None,
+    lease: Lease = None,
+    grace: Annotated[
+        str | None, typer.Option("--grace", help="For running tasks after SIGTERM, such as 20s.", show_default=False)
+    ] = None,
+    log_level: LogLevel = None,
+) -> int:
+    """Run a worker for the flows and tasks of the targets."""
+    settings = _settings(
+        url=url,
+        namespace=namespace,
+        queues=queues,
+        concurrency=concurrency,
+        processes=processes,
+        rq=rq,
+        rq_url=rq_url,
+        lease=lease,
+        grace=grace,
+        log_level=log_level,
+    )
+    from headrace_workers.process import WorkerOptions, run
+
+    return _with_server(
+        settings,
+        lambda located: run(
+            WorkerOptions(
+                url=located,
+                namespace=settings.namespace,
+                targets=tuple(targets),
+                queues=settings.queues or None,
+                concurrency=settings.concurrency,
+                processes=settings.processes,
+                rq=settings.rq,
+                rq_url=settings.rq_url,
+                lease_ms=settings.lease,
+                grace_ms=settings.grace,
+            )
+        ),
+    )
+
+
+def _settings(**given: object) -> Settings:
+    from headrace_broker.settings import load_settings
+
+    settings = load_settings(**{**given, "url": server_url(given["url"] if isinstance(given["url"], str) else None)})
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    return settings
+
+
+def _with_server(settings: Settings, run: Callable[[str], int]) -> int:
+    from headrace_broker.locate import locate
+
+    with locate(settings.url) as located:
+        try:
+            return run(located.url)
+        except KeyboardInterrupt:  # before the process took over its signals
+            return 0
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(orchestrator)
+    app.command()(worker)

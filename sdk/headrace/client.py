@@ -1,0 +1,234 @@
+"""The client: starts, signals, cancels, asks. For applications, tests and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from random import Random
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+from uuid import uuid4
+
+from headrace_broker.connection import Connector
+from headrace_broker.durations import Duration
+from headrace_broker.instances import Status
+from headrace_broker.listing import Filter, Page, list_instances
+from headrace_broker.queries import HistoryEvent, read_history, read_snapshot
+from headrace_broker.registry import FlowRecord, current_flow, list_flows, store_flow
+from headrace_broker.requests import CancelRequest, Conflict, SignalRequest, StartRequest
+from headrace_broker.snapshots import Snapshot
+
+from .flow import Flow
+from .handle import Handle
+from .inputs import json_payload, typed_payload
+from .listener import Listener
+from .session import RETRY_FOR, Session
+from .signals import Signal
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+Payload = TypeVar("Payload")
+
+
+class Client:
+    """A client of one namespace on one server, used by any number of tasks of one event loop.
+
+        async with Client("redis://localhost:6379/0") as client:
+            handle = await client.start(orders, Order(id="42", total=9), id="order-42")
+            receipt = await handle.result(timeout="1m")
+
+    It connects at the first request. A request that meets no server is tried again for `retry_for`, with the same
+    request id, so that it is done once; then it raises `ServerUnreachable`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        namespace: str | None = None,
+        *,
+        connector: Connector | None = None,
+        retry_for: Duration = RETRY_FOR,
+        random: Random | None = None,
+    ) -> None:
+        """`url` and `namespace` default to HEADRACE_URL and HEADRACE_NAMESPACE, then to a local server and `headrace`.
+
+        `connector` and `random` replace the real server and real chance in simulations.
+        """
+        self.session = Session(url, namespace, connector, retry_for, random)
+        self.listener = Listener(self.session)
+        self._stored: dict[str, asyncio.Task[bool]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes its connections, and the embedded server if this client started it."""
+        await self.listener.close()
+        for task in self._stored.values():
+            task.cancel()
+        await asyncio.gather(*self._stored.values(), return_exceptions=True)
+        await self.session.close()
+
+    @overload
+    async def start(
+        self,
+        flow: Flow[Input, Output],
+        input: Input,
+        *,
+        id: str | None = None,
+        conflict: Conflict = "fail",
+        actor: str = "",
+        traceparent: str = "",
+    ) -> Handle[Output]: ...
+
+    @overload
+    async def start(
+        self,
+        flow: str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        conflict: Conflict = "fail",
+        actor: str = "",
+        traceparent: str = "",
+    ) -> Handle[Any]: ...
+
+    async def start(
+        self,
+        flow: Flow[Any, Any] | str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        conflict: Conflict = "fail",
+        actor: str = "",
+        traceparent: str = "",
+    ) -> Handle[Any]:
+        """Starts an instance; when this returns it is durable, visible and takes signals, workers or not.
+
+        A flow given by name is the one that is registered as current; its input is carried as JSON. `id` is 1 to 256
+        bytes of your choice, a random UUID if left out. If an instance of that id is live, `conflict` says what to do:
+        "fail" raises `InstanceExists`, "use_existing" returns its handle. `actor` says who asks, for the history.
+
+        Raises `PayloadMismatch` (the input does not validate), `PayloadNotSerializable`, `PayloadTooLarge`,
+        `InvalidInstanceId`, `FlowNotFound`, `InstanceExists`, `ServerUnreachable`.
+        """
+        instance = str(uuid4()) if id is None else id
+        if isinstance(flow, str):
+            record = await self.current_flow(flow)
+            name, digest, output_type = flow, record.digest, Any
+            payload = json_payload(input, f"The input of flow {flow!r}", record.schema)
+        else:
+            name, digest, output_type = flow.name, flow.definition.digest, flow.output_type
+            payload = typed_payload(input, flow.input_type, f"The input of flow {name!r}")
+        request = StartRequest(instance, name, digest, payload, conflict, actor, traceparent)
+        if not isinstance(flow, str):
+            await self._store(flow)
+        started = await self.session.ask(request.hold, f"start instance {instance}")
+        if started.flow != name:  # an existing instance of another flow
+            output_type = Any
+        return Handle(self, instance, started.incarnation, output_type)
+
+    @overload
+    async def signal(self, id: str, signal: Signal[Payload], payload: Payload, *, actor: str = "") -> None: ...
+
+    @overload
+    async def signal(self, id: str, signal: str, payload: Any = None, *, actor: str = "") -> None: ...
+
+    async def signal(
+        self, id: str, signal: Signal[Any] | str, payload: Any = None, *, actor: str = "", traceparent: str = ""
+    ) -> None:
+        """Sends a signal. It waits in the instance until a step takes it; by name it is carried as JSON.
+
+        Raises `InstanceNotFound`, `InstanceFinished`, `PayloadMismatch`, `PayloadNotSerializable`, `PayloadTooLarge`,
+        `ServerUnreachable`.
+        """
+        if isinstance(signal, str):
+            name, encoded = signal, json_payload(payload, f"The payload of signal {signal!r}")
+        else:
+            name = signal.name
+            encoded = typed_payload(payload, signal.payload_type, f"The payload of signal {name!r}")
+        request = SignalRequest(id, name, encoded, actor, traceparent)
+        await self.session.ask(request.hold, f"send signal {name} to {id}")
+
+    async def cancel(self, id: str, *, reason: str = "", actor: str = "") -> None:
+        """Asks for an instance to be cancelled; `handle.result()` tells when it is.
+
+        Raises `InstanceNotFound`, `InstanceFinished`, `ServerUnreachable`.
+        """
+        await self.session.ask(CancelRequest(id, reason, actor).hold, f"cancel instance {id}")
+
+    async def get(self, id: str) -> Snapshot:
+        """An instance's status, and what it waits for. Raises `InstanceNotFound`, `ServerUnreachable`."""
+        return await self.session.ask(lambda namespace: read_snapshot(namespace, id), f"read instance {id}")
+
+    async def history(self, id: str, incarnation: str | None = None) -> Sequence[HistoryEvent]:
+        """What happened to an instance, oldest first. Raises `InstanceNotFound`, `ServerUnreachable`."""
+        return await self.session.ask(
+            lambda namespace: read_history(namespace, id, incarnation), f"read the history of {id}"
+        )
+
+    async def list(
+        self,
+        *,
+        status: Status | None = None,
+        flow: str | Flow[Any, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Instances, newest first; `since` and `until` bound their creation. Go on with the page's `cursor`.
+
+        Raises `ConfigurationError` for a bad status, limit (1 to 1,000) or cursor, and `ServerUnreachable`.
+        """
+        name = flow.name if isinstance(flow, Flow) else flow
+        which = Filter(status, name, since, until)
+        return await self.session.ask(
+            lambda namespace: list_instances(namespace, which, limit=limit, cursor=cursor), "list instances"
+        )
+
+    @overload
+    def handle(self, id: str, flow: Flow[Any, Output]) -> Handle[Output]: ...
+
+    @overload
+    def handle(self, id: str, flow: None = None) -> Handle[Any]: ...
+
+    def handle(self, id: str, flow: Flow[Any, Any] | None = None) -> Handle[Any]:
+        """A handle of an instance that was started elsewhere; `flow` gives the type of its output. Asks nothing yet."""
+        return Handle(self, id, None, Any if flow is None else flow.output_type)
+
+    async def current_flow(self, name: str) -> FlowRecord:
+        """What a start by that name would use. Raises `FlowNotFound`, which lists the flows there are."""
+        return await self.session.ask(lambda namespace: current_flow(namespace.keys, name), f"look up flow {name}")
+
+    async def flows(self) -> tuple[FlowRecord, ...]:
+        """All registered flows, by name."""
+        found = await self.session.ask(lambda namespace: list_flows(namespace.keys), "list flows")
+        return tuple(found)
+
+    async def _store(self, flow: Flow[Any, Any]) -> None:
+        """Stores the flow's definition, once per client however many start it at once."""
+        digest = flow.definition.digest
+        task = self._stored.get(digest)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._stored[digest] = asyncio.create_task(self._store_now(flow))
+        await asyncio.shield(task)
+
+    async def _store_now(self, flow: Flow[Any, Any]) -> bool:
+        schema = schema_text(flow.input_schema())
+        return await self.session.ask(
+            lambda namespace: store_flow(namespace.keys, flow.definition, version=flow.version, schema=schema),
+            f"store flow {flow.name}",
+        )
+
+
+def schema_text(schema: Mapping[str, Any] | None) -> str:
+    """A JSON schema as it is stored; empty if anything goes."""
+    return json.dumps(schema, separators=(",", ":")) if schema else ""

@@ -1,0 +1,212 @@
+"""Start, signal and cancel, as scripts on each server: done once, durable when answered, refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from headrace_broker import messages, values
+from headrace_broker.codec import INLINE_LIMIT, PAYLOAD_LIMIT
+from headrace_broker.connection import Link, Reply, Server, call
+from headrace_broker.conversations import Conversation, converse
+from headrace_broker.errors import (
+    InstanceError,
+    InstanceExists,
+    InstanceFinished,
+    InstanceNotFound,
+    InvalidInstanceId,
+    PayloadTooLarge,
+)
+from headrace_broker.instances import index_member
+from headrace_broker.messages import CancelMessage, SignalMessage, StartMessage
+from headrace_broker.namespace import Namespace, open_namespace
+from headrace_broker.requests import CancelRequest, Payload, SignalRequest, StartRequest
+from support.scripts import preload
+
+
+@pytest.fixture
+def link(server_url: str) -> Iterator[Link]:
+    preload(server_url)
+    link = Server(server_url).connect()
+    yield link
+    link.close()
+
+
+@pytest.fixture
+def opened(link: Link, namespace: str) -> Namespace:
+    return converse(link, open_namespace(namespace, 2))
+
+
+def start(instance: str = "order-1", **fields: Any) -> StartRequest:
+    return StartRequest(instance, "orders", "d" * 32, fields.pop("payload", Payload(b"\x01")), **fields)
+
+
+def entries(link: Link, stream: str) -> list[tuple[messages.Message, str]]:
+    """(message, incarnation field) of each entry."""
+    found = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in call(link, "XRANGE", stream, "-", "+")]
+    return [(messages.unpack(one[b"m"]), one.get(b"inc", b"").decode()) for one in found]
+
+
+def end(link: Link, opened: Namespace, instance: str, status: str) -> None:
+    call(link, "HSET", opened.of(instance).header(instance), "status", status)
+
+
+def go_on(link: Link, conversation: Conversation[str], replies: list[Reply]) -> str:
+    """The rest of a conversation, whose first commands were answered by `replies`."""
+    try:
+        while True:
+            commands = conversation.send(replies)
+            replies = [call(link, *command) for command in commands]
+    except StopIteration as ended:
+        return cast(str, ended.value)
+
+
+def test_a_start_writes_header_indexes_and_entry(link: Link, opened: Namespace) -> None:
+    request = start(actor="ann", traceparent="00-aa-bb-01")
+    started = converse(link, request.hold(opened))
+    assert (started.incarnation, started.flow, started.existing) == (request.incarnation, "orders", False)
+    keys = opened.of("order-1")
+    fields: list[bytes] = call(link, "HGETALL", keys.header("order-1"))
+    header = dict(zip(fields[::2], fields[1::2], strict=True))
+    assert header.pop(b"created").isdigit()
+    assert header == {
+        b"inc": request.incarnation.encode(),
+        b"flow": b"orders",
+        b"def": b"d" * 32,
+        b"status": b"queued",
+        b"run": b"1",
+        b"actor": b"ann",
+        b"trace": b"00-aa-bb-01",
+    }
+    member = [index_member(request.incarnation, "order-1").encode()]
+    assert call(link, "ZRANGE", keys.by_status("queued"), 0, -1) == member
+    assert call(link, "ZRANGE", keys.by_flow("orders"), 0, -1) == member
+    ((message, _),) = entries(link, keys.starts)
+    assert isinstance(message, StartMessage)
+    assert (message.instance, message.value, message.actor) == ("order-1", values.inline(b"\x01"), "ann")
+
+
+def test_a_repeated_start_gets_the_same_answer_and_makes_one_entry(link: Link, opened: Namespace) -> None:
+    request = start()
+    first = converse(link, request.hold(opened))
+    assert converse(link, request.hold(opened)) == first
+    assert converse(link, replace(request, incarnation="another").hold(opened)) == first
+    assert len(entries(link, opened.of("order-1").starts)) == 1
+    assert 0 < call(link, "PTTL", opened.of("order-1").request(request.request)) <= 600_000
+
+
+def test_a_live_id_is_refused_or_taken(link: Link, opened: Namespace) -> None:
+    first = converse(link, start().hold(opened))
+    with pytest.raises(InstanceExists, match="'order-1' is live: flow 'orders', queued") as raised:
+        converse(link, start().hold(opened))
+    assert raised.value.ids == {"instance": "order-1", "flow": "orders", "status": "queued"}
+    existing = converse(link, start(conflict="use_existing").hold(opened))
+    assert (existing.incarnation, existing.existing) == (first.incarnation, True)
+    assert len(entries(link, opened.of("order-1").starts)) == 1
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "terminated"])
+def test_an_ended_id_may_be_used_again_and_its_old_run_is_archived(link: Link, opened: Namespace, status: str) -> None:
+    first = converse(link, start().hold(opened))
+    end(link, opened, "order-1", status)
+    second = converse(link, start().hold(opened))
+    keys = opened.of("order-1")
+    assert second.incarnation != first.incarnation
+    assert call(link, "HGET", keys.archive(first.incarnation), "status") == status.encode()
+    assert call(link, "HGET", keys.header("order-1"), "inc") == second.incarnation.encode()
+
+
+def test_a_large_input_lies_at_a_key_of_its_own(link: Link, opened: Namespace) -> None:
+    payload = b"x" * (INLINE_LIMIT + 1)
+    request = start(payload=Payload(payload))
+    converse(link, request.hold(opened))
+    ((message, _),) = entries(link, opened.of("order-1").starts)
+    assert isinstance(message, StartMessage)
+    reference = values.parse(message.value)
+    assert isinstance(reference, values.Reference)
+    assert call(link, "GET", reference.key) == payload
+    assert call(link, "PTTL", reference.key) == -1
+    assert request.incarnation in reference.key
+
+
+def test_a_payload_over_its_limit_is_refused(link: Link, opened: Namespace) -> None:
+    with pytest.raises(PayloadTooLarge, match="the limit is 1,048,576"):
+        converse(link, start(payload=Payload(b"x" * (PAYLOAD_LIMIT + 1))).hold(opened))
+    assert entries(link, opened.of("order-1").starts) == []
+
+
+@pytest.mark.parametrize("instance", ["", "a\nb", "x" * 257, "ü" * 129, "\ud800", 7])
+def test_a_bad_id_is_refused_when_the_request_is_made(instance: Any) -> None:
+    with pytest.raises(InvalidInstanceId):
+        start(instance)
+    with pytest.raises(InvalidInstanceId):
+        CancelRequest(instance)
+    with pytest.raises(InvalidInstanceId):
+        SignalRequest(instance, "go", Payload(b"\x01"))
+
+
+def test_overlong_texts_are_refused() -> None:
+    with pytest.raises(InstanceError, match="An actor has at most 256 bytes; got 257"):
+        start(actor="a" * 257)
+    with pytest.raises(InstanceError, match="A reason has at most 4096"):
+        CancelRequest("a", reason="r" * 4097)
+    with pytest.raises(InstanceError, match="A signal has a name"):
+        SignalRequest("a", "", Payload(b"\x01"))
+
+
+def test_a_signal_carries_the_incarnation_that_got_it(link: Link, opened: Namespace) -> None:
+    started = converse(link, start().hold(opened))
+    request = SignalRequest("order-1", "approval", Payload(b"true", "j"), actor="bob")
+    assert converse(link, request.hold(opened)) == started.incarnation
+    assert converse(link, request.hold(opened)) == started.incarnation  # a repetition
+    ((message, incarnation),) = entries(link, opened.of("order-1").events)
+    assert isinstance(message, SignalMessage)
+    assert (message.name, message.value, message.actor) == ("approval", values.inline(b"true", "j"), "bob")
+    assert incarnation == started.incarnation
+
+
+def test_a_cancel_carries_its_reason(link: Link, opened: Namespace) -> None:
+    started = converse(link, start().hold(opened))
+    assert converse(link, CancelRequest("order-1", "too late").hold(opened)) == started.incarnation
+    ((message, incarnation),) = entries(link, opened.of("order-1").events)
+    assert isinstance(message, CancelMessage)
+    assert (message.reason, incarnation) == ("too late", started.incarnation)
+
+
+@pytest.mark.parametrize("size", [1, INLINE_LIMIT + 1])
+def test_a_signal_to_an_unknown_instance_is_refused(link: Link, opened: Namespace, size: int) -> None:
+    with pytest.raises(InstanceNotFound, match="No instance of id 'nobody'"):
+        converse(link, SignalRequest("nobody", "go", Payload(b"x" * size)).hold(opened))
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("completed", "has ended: completed"), ("failed", "has ended: failed"), ("cancelling", "is being cancelled")],
+)
+def test_an_ended_instance_takes_no_signals(link: Link, opened: Namespace, status: str, told: str) -> None:
+    converse(link, start().hold(opened))
+    end(link, opened, "order-1", status)
+    for request in (SignalRequest("order-1", "go", Payload(b"\x01")), CancelRequest("order-1")):
+        with pytest.raises(InstanceFinished, match=told):
+            converse(link, request.hold(opened))
+
+
+def test_a_large_signal_follows_an_id_that_is_used_anew_meanwhile(link: Link, opened: Namespace) -> None:
+    converse(link, start().hold(opened))
+    payload = b"x" * (INLINE_LIMIT + 1)
+    conversation = SignalRequest("order-1", "go", Payload(payload)).hold(opened)
+    commands = next(conversation)  # it asks for the incarnation
+    seen = [call(link, *commands[0])]
+    end(link, opened, "order-1", "completed")
+    second = converse(link, start().hold(opened))
+    assert go_on(link, conversation, seen) == second.incarnation
+    ((message, incarnation),) = entries(link, opened.of("order-1").events)
+    assert isinstance(message, SignalMessage)
+    reference = values.parse(message.value)
+    assert isinstance(reference, values.Reference)
+    assert incarnation == second.incarnation
+    assert second.incarnation in reference.key
+    assert call(link, "GET", reference.key) == payload

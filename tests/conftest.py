@@ -1,0 +1,59 @@
+"""Fixtures of every test: a real server, a namespace of its own, and the key-leak check.
+
+A test that asks for `server_url` runs once for each kind of server; marks narrow that (see `kinds_for`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from support.leaks import check_namespace
+from support.servers import ServerKind, Servers, kinds_for
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server_kind" in metafunc.fixturenames:
+        metafunc.parametrize("server_kind", kinds_for(list(metafunc.definition.iter_markers())))
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    pool = Servers(tmp_path_factory.mktemp)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def server_url(servers: Servers, server_kind: ServerKind) -> str:
+    """The URL of a running server: `redis://127.0.0.1:…` (fake) or `unix://…` (valkey, redis)."""
+    return servers.url(server_kind)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has. Not from `random`, which pytest-randomly seeds alike for each."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_keys(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test whose namespace holds a key without an end (invariant 8).
+
+    It is set up first, so it looks last, when the test's own processes have been stopped.
+    `@pytest.mark.leaves_keys("state", …)` names kinds of keys that a test leaves on purpose.
+    """
+    if "server_url" not in request.fixturenames:
+        yield
+        return
+    url: str = request.getfixturevalue("server_url")
+    namespace: str = request.getfixturevalue("namespace")
+    yield
+    allowed = frozenset(str(kind) for mark in request.node.iter_markers("leaves_keys") for kind in mark.args)
+    complaints = check_namespace(url, namespace, allowed)
+    if complaints:
+        pytest.fail("keys without an end:\n  " + "\n  ".join(complaints), pytrace=False)

@@ -1,0 +1,47 @@
+"""Whatever is killed or lost, each instance ends as if nothing had been: for 20 seeds of the simulated world."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from .stories import INSTANCES, Outcome, live
+
+SEEDS = int(os.environ.get("HEADRACE_TEST_SEEDS", "20"))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_every_instance_completes_once_under_kills_and_lost_messages(seed: int) -> None:
+    outcome = live(seed)
+
+    assert outcome.results == {f"i{number}": number * 7 for number in range(1, INSTANCES + 1)}
+    for id, history in outcome.histories.items():
+        completions = Counter(entry.fields["step"] for entry in history if entry.kind == "completed")
+        assert set(completions.values()) == {1}, f"seed {seed}: a step of {id} completed twice"
+        nodes = sorted(str(entry.node) for entry in history if entry.kind == "completed")
+        assert nodes == ["a/flaky", "b/other", "first", "last", "merge"]
+        assert [entry.kind for entry in history].count("ended") == 1
+    for step, times in outcome.executions.items():
+        assert times >= 1, step
+
+
+def test_a_seed_replays_exactly() -> None:
+    first, second = live(7), live(7)
+
+    assert _trace(first) == _trace(second)
+
+
+def test_the_world_is_as_bad_as_it_claims() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(3):
+        seen += live(seed).events
+
+    assert min(seen[what] for what in ("orchestrator killed", "child killed", "keeper killed")) >= 1
+    assert seen["lost reply"] >= 20
+    assert seen["lost request"] >= 10
+
+
+def _trace(outcome: Outcome) -> list[tuple[str, list[tuple[object, str]]]]:
+    return sorted((id, [(entry.at, entry.kind) for entry in rows]) for id, rows in outcome.histories.items())

@@ -1,0 +1,97 @@
+"""The key-leak check: no test may leave a key that nothing will ever remove (DESIGN 4, invariant 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace_broker.connection import Command, Link, Reply, Server, call, exchange, raise_error
+from headrace_broker.keys import KeyKind, classify
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Found:
+    """A key of the namespace, and what tells whether it has an end."""
+
+    name: str
+    kind: KeyKind | None
+    ttl_ms: int
+    """-1 for none, -2 if it is gone by now: the answer of PTTL."""
+
+
+def check_namespace(url: str, namespace: str, allowed: frozenset[str] = frozenset()) -> list[str]:
+    """Says what is wrong with the keys that a namespace holds, then removes them all.
+
+    `allowed` names kinds (`KeyKind.name`) that the test leaves on purpose, for instance because it wrote part
+    of an instance by hand.
+    """
+    link = Server(url).connect()
+    try:
+        names = _scan(link, namespace)
+        found = _look_up(link, names)
+        complaints = leaks(found, _held_incarnations(link, found), allowed)
+        for chunk in _chunks(names):
+            call(link, "DEL", *chunk)
+    finally:
+        link.close()
+    return complaints
+
+
+def leaks(found: list[Found], incarnations: frozenset[str], allowed: frozenset[str] = frozenset()) -> list[str]:
+    """One sentence for each key without an end; `incarnations` are those that a header holds."""
+    return [
+        complaint
+        for key in found
+        if key.ttl_ms != -2
+        and (key.kind is None or key.kind.name not in allowed)
+        and (complaint := _complaint(key, incarnations)) is not None
+    ]
+
+
+def _complaint(key: Found, incarnations: frozenset[str]) -> str | None:
+    if key.kind is None:
+        return f"{key.name} is no key that headrace_broker.keys knows"
+    if key.kind.end == "ttl" and key.ttl_ms == -1:
+        return f"{key.name} is a {key.kind.name} key and must have a TTL"
+    incarnation = key.kind.incarnation
+    # A value that no commit has adopted yet has its TTL for an end.
+    ends_itself = key.kind.name == "value" and key.ttl_ms >= 0
+    if incarnation is not None and incarnation not in incarnations and not ends_itself:
+        return f"{key.name} is a {key.kind.name} key of incarnation {incarnation}, which no header holds"
+    return None
+
+
+def _scan(link: Link, namespace: str) -> list[str]:
+    names: set[str] = set()
+    for pattern in (f"{namespace}:*", f"{{{namespace}:*"):
+        cursor = b"0"
+        while True:
+            cursor, page = call(link, "SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            names.update(name.decode(errors="backslashreplace") for name in page)
+            if int(cursor) == 0:
+                break
+    return sorted(names)
+
+
+def _look_up(link: Link, names: list[str]) -> list[Found]:
+    ttls = _pipeline(link, [("PTTL", name) for name in names])
+    return [Found(name, classify(name), ttl) for name, ttl in zip(names, ttls, strict=True)]
+
+
+def _held_incarnations(link: Link, found: list[Found]) -> frozenset[str]:
+    """Of live headers, which carry it as a field, and of archived ones, which have it in their name too."""
+    headers = [key.name for key in found if key.kind is not None and key.kind.name in ("header", "archive")]
+    held = _pipeline(link, [("HGET", name, "inc") for name in headers])
+    return frozenset(incarnation.decode() for incarnation in held if incarnation is not None)
+
+
+def _pipeline(link: Link, commands: list[Command]) -> list[Reply]:
+    replies: list[Reply] = []
+    for start in range(0, len(commands), _CHUNK):
+        replies += [raise_error(reply) for reply in exchange(link, commands[start : start + _CHUNK])]
+    return replies
+
+
+def _chunks(names: list[str]) -> list[list[str]]:
+    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]

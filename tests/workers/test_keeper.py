@@ -1,0 +1,355 @@
+"""The keeper's steps: leases, deaths, drains; with children that are scripted and time that is set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from headrace_broker import tasks
+from headrace_broker.connection import Server, call
+from headrace_broker.conversations import converse
+from headrace_broker.errors import ServerUnreachable
+from headrace_broker.keys import GROUP
+from headrace_broker.messages import GarbageMessage, TaskMessage
+from headrace_broker.workers import live_workers
+from headrace_workers.keeper import Keeper, KeeperSettings
+from headrace_workers.nursery import WEDGED_SECONDS
+from headrace_workers.pipe import Begun, Drain, Failed, Frame, Held, Ready, Report, Revoked
+from support.feeding import Feed
+
+pytestmark = pytest.mark.real_only
+
+READY = Ready(["default"], ["double"], ["default:process"], ["heavy"])
+
+
+class FakeChild:
+    def __init__(self, consumer: str, pid: int) -> None:
+        self.consumer = consumer
+        self.pid = pid
+        self.status: int | None = None
+        self.says: list[Frame] = [READY]
+        self.told: list[Frame] = []
+        self.closed = False
+
+    def poll(self) -> int | None:
+        return self.status
+
+    def receive(self) -> list[Frame]:
+        said, self.says = self.says, []
+        return said
+
+    def send(self, frame: Frame) -> None:
+        self.told.append(frame)
+
+    def kill(self) -> None:
+        self.status = -9
+
+    def close(self) -> None:
+        self.closed = True
+
+    def fileno(self) -> int:
+        return -1
+
+
+class World:
+    """A keeper with its clock and its children."""
+
+    def __init__(self, feed: Feed, url: str) -> None:
+        self.feed = feed
+        self.now = 1000.0
+        self.children: list[FakeChild] = []
+        self.first_words: Callable[[], list[Frame]] = lambda: [READY]
+        self.server = Server(url)
+        self.reachable = True
+        self.keeper = self.make()
+
+    def make(self, **settings: Any) -> Keeper:
+        chosen = KeeperSettings("keeper", "host", 7, **settings)
+        self.keeper = Keeper(chosen, self.feed.namespace, self, self, monotonic=lambda: self.now, random=Random(1))
+        return self.keeper
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def connect(self, *, timeout: float = 5.0) -> Any:
+        if not self.reachable:
+            raise ServerUnreachable("It is away.")
+        return self.server.connect(timeout=timeout)
+
+    async def connect_async(self, *, timeout: float = 5.0) -> Any:
+        raise NotImplementedError
+
+    async def subscription(self) -> Any:
+        raise NotImplementedError
+
+    def spawn(self, consumer: str) -> FakeChild:
+        child = FakeChild(consumer, len(self.children) + 1)
+        child.says = self.first_words()
+        self.children.append(child)
+        return child
+
+    def step(self, seconds: float = 0.0) -> float:
+        self.now += seconds
+        return self.keeper.step()
+
+    def run(self) -> FakeChild:
+        """Steps until a child is ready."""
+        self.step()
+        self.step()
+        return self.children[-1]
+
+    def deliver(self, child: FakeChild, *messages: TaskMessage) -> list[tasks.Delivery]:
+        """Reads what was handed out, as the child does."""
+        wanted = tasks.sources(self.feed.namespace.all_partitions, ["default"])
+        converse(self.feed.link, tasks.ensure_groups(self.feed.namespace.keys, wanted))
+        table = {source.key.encode(): source for source in wanted}
+        found = tasks.parse(call(self.feed.link, *tasks.read(child.consumer, wanted, 100)), table)
+        assert len(found) == len(messages)
+        order = {f"{message.dispatch.split('-')[2]}-0": number for number, message in enumerate(messages)}
+        return sorted(found, key=lambda delivery: order[delivery.entry])
+
+    def idle(self, delivery: tasks.Delivery) -> int:
+        (row,) = call(self.feed.link, "XPENDING", delivery.source.key, GROUP, delivery.entry, delivery.entry, 1)
+        return int(row[2])
+
+    def age(self, delivery: tasks.Delivery, ms: int) -> None:
+        """Makes a delivery's lease that old."""
+        consumer = self.children[-1].consumer
+        command = ("XCLAIM", delivery.source.key, GROUP, consumer, 0, delivery.entry, "IDLE", ms, "JUSTID")
+        call(self.feed.link, *command)
+
+
+def held(*deliveries: tuple[tasks.Delivery, bool]) -> Report:
+    rows: dict[str, Held] = {}
+    for delivery, begun in deliveries:
+        row = rows.setdefault(delivery.source.key, Held(delivery.source.key, [], []))
+        row.entries.append(delivery.entry)
+        row.begun.append(begun)
+    return Report(list(rows.values()), 0)
+
+
+@pytest.fixture
+def world(feed: Feed, server_url: str) -> Iterator[World]:
+    made = World(feed, server_url)
+    yield made
+    made.keeper.kill()
+    while not made.keeper.done:
+        made.reachable = True
+        made.step(1)
+
+
+def test_it_announces_what_its_children_serve_and_withdraws_it(world: World) -> None:
+    world.run()
+    (record,) = converse(world.feed.link, live_workers(world.feed.namespace.keys))
+    assert (record.keeper, record.streams, record.tasks) == ("keeper", ("default",), ("double",))
+    assert (record.host, record.pid, record.processes, record.concurrency) == ("host", 7, 1, 32)
+    assert world.keeper.process_work == (frozenset({"default:process"}), frozenset({"heavy"}))
+    world.keeper.announce_also(["default:process"], ["heavy"])
+    world.step()
+    (record,) = converse(world.feed.link, live_workers(world.feed.namespace.keys))
+    assert record.tasks == ("double", "heavy")
+    world.keeper.drain()
+    world.step()
+    assert converse(world.feed.link, live_workers(world.feed.namespace.keys)) == []
+
+
+def test_it_renews_what_is_reported_and_nothing_else(world: World) -> None:
+    child = world.run()
+    first, second = world.deliver(child, world.feed.hand_out("double"), world.feed.hand_out("double"))
+    for delivery in (first, second):
+        world.age(delivery, 9000)
+    child.says.append(held((first, True)))
+    world.step(1)
+    assert world.idle(first) < 5000
+    assert world.idle(second) >= 9000
+    assert child.told == []
+
+
+def test_a_lease_that_is_gone_is_told_to_the_child(world: World) -> None:
+    child = world.run()
+    message, other = world.feed.hand_out("double"), world.feed.hand_out("double")
+    first, second = world.deliver(child, message, other)
+    world.feed.revoke(message, publish=False)
+    child.says.append(held((first, True), (second, True)))
+    world.step(1)
+    assert child.told == [Revoked([(first.source.partition.number, first.entry)])]
+
+
+def test_what_an_owner_publishes_reaches_every_child_at_once(world: World) -> None:
+    world.make(processes=2)
+    world.run()
+    message = world.feed.message("double")
+    world.keeper.revoked([message.dispatch, "nonsense"])
+    place = (world.feed.namespace.of(message.instance).number, f"{message.dispatch.split('-')[2]}-0")
+    assert [child.told for child in world.children] == [[Revoked([place])]] * 2
+
+
+def test_a_dead_childs_deliveries_are_reported_at_once(world: World) -> None:
+    child = world.run()
+    handed = [world.feed.hand_out("double") for _ in range(4)]
+    begun, waiting, late, _unknown = world.deliver(child, *handed)
+    child.says.append(held((begun, True), (waiting, False), (late, False)))
+    world.step(1)
+    child.says.append(Begun(late.source.key, late.entry))
+    child.status = -9
+    world.step(0.1)
+    results = world.feed.results()
+    outcomes = [results[message.dispatch].outcome for message in handed]
+    assert outcomes == ["lost", "returned", "lost", "lost"], "what is not known not to have begun counts as begun"
+    assert results[handed[0].dispatch].worker == child.consumer
+    assert results[handed[0].dispatch].token == 1
+    assert world.feed.pending() == 4, "the entries are the owner's to take out"
+    world.step(6)
+    assert len(world.feed.results()) == 4
+    assert len(world.feed.read()) == 4, "nothing is reported twice"
+
+
+def test_garbage_that_a_dead_child_held_is_reported_and_taken_out(world: World) -> None:
+    child = world.run()
+    world.feed.add("i", "default", b"garbage", "1-0")
+    wanted = tasks.sources(world.feed.namespace.all_partitions, ["default"])
+    converse(world.feed.link, tasks.ensure_groups(world.feed.namespace.keys, wanted))
+    call(world.feed.link, *tasks.read(child.consumer, wanted, 100))
+    child.status = -11
+    world.step()
+    (found,) = world.feed.of(GarbageMessage)
+    assert found.raw == b"garbage"
+    assert world.feed.settled()
+
+
+def test_the_consumer_of_a_dead_child_goes_when_nothing_is_pending(world: World) -> None:
+    child = world.run()
+    message = world.feed.hand_out("double")
+    (delivery,) = world.deliver(child, message)
+    child.status = -9
+    world.step()
+
+    def consumers() -> list[bytes]:
+        rows = call(world.feed.link, "XINFO", "CONSUMERS", delivery.source.key, GROUP)
+        return [row[1] for row in rows]
+
+    world.step(6)
+    assert consumers() == [child.consumer.encode()]
+    world.feed.revoke(message, publish=False)
+    world.step(6)
+    assert consumers() == []
+
+
+def test_a_dead_child_is_replaced_under_a_new_name_and_not_in_a_hurry_if_it_dies_young(world: World) -> None:
+    first = world.run()
+    assert first.consumer == "keeper.1"
+    first.status = -9
+    world.step(0.1)
+    assert [child.consumer for child in world.children] == ["keeper.1", "keeper.2"], "the first at once"
+    assert first.closed
+    delays: list[float] = []
+    for _ in range(8):
+        world.children[-1].status = 1
+        count, before = len(world.children), world.now
+        while len(world.children) == count:
+            world.step(0.01)
+        delays.append(world.now - before)
+    assert delays[-1] > 5 * delays[0]
+    assert max(delays) <= 5.1
+
+
+def test_a_silent_child_is_killed_and_an_innocent_one_is_not(world: World) -> None:
+    world.make(processes=2)
+    world.run()
+    silent, talking = world.children
+    for _ in range(int(WEDGED_SECONDS) + 1):
+        talking.says.append(Report([], 9000))
+        world.step(1)
+    assert silent.status == -9
+    assert talking.status is None
+
+
+def test_what_a_wedged_child_held_beside_the_guilty_task_counts_as_no_loss(world: World) -> None:
+    child = world.run()
+    guilty, innocent = world.feed.hand_out("double"), world.feed.hand_out("double")
+    first, second = world.deliver(child, guilty, innocent)
+    child.says.append(held((first, True), (second, True)))
+    world.step(1)
+    world.feed.revoke(guilty)
+    world.keeper.revoked([guilty.dispatch])
+    world.step(WEDGED_SECONDS)
+    world.step()
+    assert {dispatch: result.outcome for dispatch, result in world.feed.results().items()} == {
+        innocent.dispatch: "returned"
+    }
+
+
+def test_targets_that_cannot_be_loaded_end_it_with_their_message(world: World) -> None:
+    world.first_words = lambda: [Failed("Target 'x.py': there is no file x.py.")]
+    world.step()
+    world.children[0].status = 1
+    world.step()
+    while not world.keeper.done:
+        world.step(0.1)
+    assert world.keeper.failure == "Target 'x.py': there is no file x.py."
+    assert len(world.children) == 1
+
+
+def test_once_it_worked_targets_that_cannot_be_loaded_are_tried_again(world: World) -> None:
+    world.run()
+    world.first_words = lambda: [Failed("No such file.")]
+    for _ in range(3):
+        world.children[-1].status = 1
+        world.step(10)
+        world.step(10)
+    assert world.keeper.failure is None
+    assert len(world.children) > 2
+
+
+def test_a_drain_waits_for_the_children_and_kills_those_that_overrun(world: World) -> None:
+    world.make(processes=2, grace_ms=5000)
+    world.run()
+    quick, slow = world.children
+    (delivery,) = world.deliver(slow, message := world.feed.hand_out("double"))
+    slow.says.append(held((delivery, True)))
+    world.step(1)
+    world.keeper.drain()
+    assert quick.told == slow.told == [Drain(5000)]
+    quick.status = 0
+    world.step(5)
+    assert not world.keeper.done
+    assert slow.status is None
+    world.step(11)
+    assert slow.status == -9
+    world.step()
+    assert world.keeper.done
+    assert world.feed.results()[message.dispatch].outcome == "returned", "its keeper ended it, no task did"
+    assert len(world.children) == 2
+
+
+def test_it_ends_at_once_when_told_twice(world: World) -> None:
+    child = world.run()
+    (_,) = world.deliver(child, message := world.feed.hand_out("double"))
+    world.keeper.drain()
+    world.step()
+    world.keeper.kill()
+    world.step()
+    world.step()
+    assert world.keeper.done
+    assert world.feed.results()[message.dispatch].outcome == "returned"
+
+
+def test_it_survives_the_servers_absence_and_catches_up(world: World) -> None:
+    child = world.run()
+    (delivery,) = world.deliver(child, message := world.feed.hand_out("double"))
+    world.keeper._drop_link()  # pyright: ignore[reportPrivateUsage]
+    world.reachable = False
+    world.age(delivery, 9000)
+    child.says.append(held((delivery, True)))
+    assert 0 < world.step(1) <= 2
+    assert world.idle(delivery) >= 9000
+    child.status = -9
+    world.step(2)
+    assert world.feed.results() == {}
+    world.reachable = True
+    world.step(3)
+    assert world.feed.results()[message.dispatch].outcome == "lost"

@@ -1,0 +1,1 @@
+"""The processes that run the author's tasks: keeper, child, executors."""

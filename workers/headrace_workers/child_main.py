@@ -1,0 +1,138 @@
+"""The main of a child process: `python -m headrace_workers.child_main FD PARENT`. Started by keepers only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from random import Random, SystemRandom
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from headrace.client import schema_text
+from headrace.targets import Registry, load_targets
+from headrace_broker.connection import Server
+from headrace_broker.conversations import Conversation, converse_async
+from headrace_broker.errors import HeadraceError, ServerUnreachable
+from headrace_broker.keys import Keys
+from headrace_broker.namespace import Namespace
+from headrace_broker.registry import store_flow
+
+from .backoff import Backoff
+from .child import ChildLoop, ChildSettings
+from .executors import Threads
+from .options import ChildOptions
+from .pipe import Failed, Ready
+from .reporter import EXIT_BROKEN, Reporter
+from .served import Served, serve
+from .spawn import die_with
+
+EXIT_FAILED: Final = 1
+
+_log = logging.getLogger("headrace.worker")
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit status, or leaves by `os._exit` when threads that cannot be stopped would keep it."""
+    descriptor, parent = (int(argument) for argument in arguments)
+    die_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ignore_signal)  # not SIG_IGN, which processes that a task starts would inherit
+    reporter = Reporter(socket.socket(fileno=descriptor))
+    options = ChildOptions(**json.loads(reporter.configuration().settings))
+    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    reporter.start(options.lease_ms / 6000)
+    try:
+        registry = load_targets(options.targets)
+        served = serve(registry.tasks.values(), options.queues)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            abandoned = runner.run(_work(options, registry, served, reporter))
+            if abandoned:
+                _leave(0)
+    except HeadraceError as error:
+        reporter.tell(Failed(f"{error}"))
+        _leave(EXIT_FAILED)
+    except Exception:  # noqa: BLE001 threads that still run must not keep a broken child
+        _log.exception("This child broke down.")
+        _leave(EXIT_BROKEN)
+    return 0
+
+
+async def _work(options: ChildOptions, registry: Registry, served: Served, reporter: Reporter) -> bool:
+    """Works until drained; True if code still runs that cannot be stopped."""
+    namespace = Namespace(Keys(options.namespace), options.partitions)
+    await _store_flows(options, registry, namespace)
+    child = ChildLoop(
+        ChildSettings(options.consumer, options.concurrency, options.lease_ms, options.grace_ms),
+        served,
+        namespace,
+        Server(options.url),
+        Threads(options.concurrency),
+        monotonic=time.monotonic,
+        random=SystemRandom(),
+        begins=reporter.begins,
+    )
+    reporter.attach(asyncio.get_running_loop(), child)
+    reporter.tell(
+        Ready(
+            streams=list(served.streams),
+            tasks=served.names("thread"),
+            process_streams=list(served.process_streams),
+            process_tasks=served.names("process"),
+        )
+    )
+    await child.run()
+    return child.abandoned
+
+
+async def _store_flows(options: ChildOptions, registry: Registry, namespace: Namespace) -> None:
+    """Makes the flows of the targets known, however long the server is away. Raises `ServerError`."""
+    backoff = Backoff(Random())
+    while True:
+        try:
+            link = await Server(options.url).connect_async()
+            try:
+                for flow in registry.flows.values():
+                    schema = schema_text(flow.input_schema())
+                    await converse_async(link, _store(namespace.keys, flow, schema))
+            finally:
+                await link.close()
+            return
+        except ServerUnreachable as error:
+            if backoff.failures == 0:
+                _log.warning("Waiting for the server: %s", error)
+            await asyncio.sleep(backoff.next())
+
+
+def _store(keys: Keys, flow: Any, schema: str) -> Conversation[bool]:
+    return store_flow(keys, flow.definition, version=flow.version, schema=schema)
+
+
+def ignore_signal(number: int, frame: FrameType | None) -> None:
+    """The keeper tells when to stop: Ctrl-C reaches its whole process group."""
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _leave(status: int) -> NoReturn:
+    """Without waiting for threads."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

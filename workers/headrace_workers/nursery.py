@@ -1,0 +1,181 @@
+"""The keeper's view of its children: one `Cot` for each child process that should live, and the `Child` in it.
+
+No server here: listening, judging and spawning only, over an injected spawner and clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from random import Random
+from typing import Final, Protocol
+
+from .backoff import Backoff
+from .pipe import Begun, Drain, Failed, Frame, PipeError, Ready, Report, Revoked
+from .slots import Place
+
+WEDGED_SECONDS: Final = 60.0
+"""A child that is silent for so long is killed: its reporter is a thread, so the interpreter itself is stuck."""
+_BLOCKED_MS: Final = 5000
+_SETTLED_SECONDS: Final = 10.0
+"""A child that lived so long did not die of its start."""
+
+_log = logging.getLogger("headrace.worker")
+
+
+class ChildProcess(Protocol):
+    """A child as its keeper sees it. Nothing here blocks."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Its exit status (negative: the signal), None while it lives."""
+        ...
+
+    def receive(self) -> list[Frame]:
+        """What it said since. Raises `PipeError`."""
+        ...
+
+    def send(self, frame: Frame) -> None: ...
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        ...
+
+    def close(self) -> None:
+        """It is dead: frees what the keeper holds of it."""
+        ...
+
+    def fileno(self) -> int:
+        """Readable when it has said something; -1 if it will say nothing more."""
+        ...
+
+
+class Spawner(Protocol):
+    def spawn(self, consumer: str) -> ChildProcess:
+        """A new child, named so in the consumer groups. Raises `OSError`."""
+        ...
+
+
+class Child:
+    """What is known of one child process."""
+
+    def __init__(self, consumer: str, process: ChildProcess, now: float) -> None:
+        self.consumer = consumer
+        self.process = process
+        self.born = now
+        self.heard = now
+        self.ready: Ready | None = None
+        self.failed: str | None = None
+        self.held: dict[tuple[str, str], bool] = {}
+        """By (stream's key, entry): whether it was begun, as last heard."""
+        self.report_is_new = False
+        self.revoked: set[str] = set()
+        """Entries that it was told to stop and still held when last heard."""
+        self.killed: str | None = None
+        self._blocked = False
+
+    def listen(self, now: float) -> bool:
+        """Takes in what the child said; True if it is ready since."""
+        try:
+            frames = self.process.receive()
+        except PipeError as error:
+            self.kill(f"it speaks nonsense ({error})")
+            return False
+        was_ready = self.ready is not None
+        for frame in frames:
+            self.heard = now
+            match frame:
+                case Ready():
+                    self.ready = frame
+                case Failed(reason):
+                    self.failed = reason
+                case Report():
+                    self._take(frame)
+                case Begun(key, entry):
+                    self.held[key, entry] = True
+                case _:
+                    self.kill(f"it sent {type(frame).__name__}")
+        return self.ready is not None and not was_ready
+
+    def _take(self, report: Report) -> None:
+        self.held = {
+            (row.key, entry): begun for row in report.held for entry, begun in zip(row.entries, row.begun, strict=True)
+        }
+        self.revoked &= {entry for _, entry in self.held}
+        self.report_is_new = True
+        blocked = report.blocked_ms >= _BLOCKED_MS
+        if blocked and not self._blocked:
+            _log.warning(
+                "The event loop of child %d has been blocked for %.1f s. Use `def` for a task that blocks.",
+                self.process.pid,
+                report.blocked_ms / 1000,
+            )
+        self._blocked = blocked
+
+    def by_stream(self) -> dict[str, list[str]]:
+        """The entries it holds, by stream's key."""
+        found: dict[str, list[str]] = {}
+        for key, entry in self.held:
+            found.setdefault(key, []).append(entry)
+        return found
+
+    def not_begun(self) -> frozenset[tuple[str, str]]:
+        """What certainly was not begun."""
+        return frozenset(place for place, begun in self.held.items() if not begun)
+
+    def revoke(self, places: Iterable[Place]) -> None:
+        chosen = list(places)
+        if chosen:
+            held = {entry for _, entry in self.held}
+            self.revoked.update(entry for _, entry in chosen if entry in held)
+            self.process.send(Revoked(chosen))
+
+    def drain(self, grace_ms: int) -> None:
+        self.process.send(Drain(grace_ms))
+
+    def kill(self, why: str) -> None:
+        if self.killed is None:
+            self.killed = why
+            _log.warning("Child %d is killed: %s.", self.process.pid, why)
+        self.process.kill()
+
+    def judge(self, now: float) -> None:
+        """Kills it if it is wedged."""
+        if now - self.heard >= WEDGED_SECONDS:
+            self.kill(f"nothing was heard of it for {WEDGED_SECONDS:g} s")
+
+    def __str__(self) -> str:
+        return f"{self.consumer} (pid {self.process.pid})"
+
+
+class Cot:
+    """A place for one child; when it dies, another is put in its place."""
+
+    def __init__(self, random: Random, now: float) -> None:
+        self.child: Child | None = None
+        self.due = now
+        """When to spawn, if there is no child."""
+        self._backoff = Backoff(random, first=0.1, cap=5.0)
+        self._deaths = 0
+
+    def spawn(self, spawner: Spawner, consumer: str, now: float) -> None:
+        try:
+            process = spawner.spawn(consumer)
+        except OSError as error:
+            _log.error("A child cannot be started: %s", error)
+            self.due = now + self._backoff.next()
+            return
+        self.child = Child(consumer, process, now)
+
+    def bury(self, now: float) -> None:
+        """The child has died: the next comes at once, later if they die young one after the other."""
+        assert self.child is not None
+        if now - self.child.born >= _SETTLED_SECONDS:
+            self._backoff.reset()
+            self._deaths = 0
+        self._deaths += 1
+        self.due = now + (self._backoff.next() if self._deaths > 1 else 0.0)
+        self.child.process.close()
+        self.child = None

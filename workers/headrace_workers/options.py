@@ -1,0 +1,25 @@
+"""What a keeper tells its child. A module of its own, so that keepers need not import the SDK."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class ChildOptions:
+    """Crosses the pipe as JSON."""
+
+    url: str
+    namespace: str
+    partitions: int
+    targets: list[str]
+    queues: list[str] | None
+    consumer: str
+    concurrency: int
+    lease_ms: int
+    grace_ms: int
+    log_level: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
