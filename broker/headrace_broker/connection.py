@@ -137,8 +137,8 @@ def as_replies(raw: list[Any]) -> list[Reply]:
             continue
         if isinstance(reply, Exception):
             raw[index] = ServerError(str(reply))
-        elif type(reply) is list:
-            _convert_items(reply)
+        elif isinstance(reply, list):
+            _convert_items(reply)  # pyright: ignore[reportUnknownArgumentType] mypy calls a cast redundant
     return raw
 
 

@@ -25,7 +25,7 @@ class BulkParser(_SyncParser):
     """redis-py's hiredis parser, which can also read many. Its errors are redis-py's."""
 
     def on_connect(self, connection: Any, **options: Any) -> None:
-        cast(Any, super()).on_connect(connection, **options)
+        super().on_connect(connection, **options)  # pyright: ignore[reportUnknownMemberType]
         self._nothing = self._reader.gets()  # what hiredis says when it has no whole reply
 
     def read_many(self, count: int) -> list[Any]:
@@ -40,7 +40,7 @@ class AsyncBulkParser(_AsyncParser):
     """The same for asyncio."""
 
     def on_connect(self, connection: Any, **options: Any) -> None:
-        cast(Any, super()).on_connect(connection, **options)
+        super().on_connect(connection, **options)  # pyright: ignore[reportUnknownMemberType]
         self._nothing = self._reader.gets()
 
     async def read_many(self, count: int) -> list[Any]:

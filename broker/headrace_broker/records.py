@@ -129,29 +129,23 @@ _KINDS: Final[Mapping[str, type[Counters] | type[Token] | type[Frame] | type[Sig
     "f": Frame,
     "q": SignalQueue,
 }
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    letter: tuple(str if name in ("slot", "dispatch") else int for name in kind._fields)
+    for letter, kind in _KINDS.items()
+}
 
 
 def unpack(field: str, data: bytes) -> Record:
     """Raises `MessageError` for a field or bytes this version cannot read."""
     value: Any = wire.unpack(data)
-    if field[:1] == "w" and type(value) is int:
+    letter = field[:1]
+    if letter == "w" and type(value) is int:
         return value
-    kind = _KINDS.get(field[:1])
-    if kind is None or type(value) is not list:
-        raise MessageError(f"The state field {field!r} holds {value!r:.80}, which is none of this version's records.")
-    fields = _items(value)[: len(kind._fields)]
-    for name, item in zip(kind._fields, fields, strict=False):
-        wanted = str if name in ("slot", "dispatch") else int
-        if type(item) is not wanted:
-            raise MessageError(f"The state field {field!r} has {name} {item!r:.80}; {wanted.__name__} was expected.")
-    try:
-        return kind(*fields)
-    except TypeError:
-        raise MessageError(f"The state field {field!r} has only {len(fields)} parts.") from None
-
-
-def _items(value: Any) -> list[Any]:
-    return value
+    if letter not in _KINDS:
+        raise MessageError(f"The state field {field!r} is none of this version's records.")
+    kind = _KINDS[letter]
+    parts = wire.fields(value, f"the state field {field!r}", *_TYPES[letter])
+    return kind(*parts[: len(kind._fields)])
 
 
 def unpack_state(reply: list[bytes]) -> dict[str, Record]:

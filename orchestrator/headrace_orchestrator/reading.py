@@ -62,18 +62,21 @@ class Read:
         signals = by_stream.get(self._signals.encode(), [])
         work: dict[int, list[Item]] = {}
         horizons: dict[int, int] = {}
+        complete: set[int] = set()
         for holding in self._owned:
             rows = by_stream.get(holding.live.keys.events.encode(), [])
             work[holding.number] = [
                 *read_events(rows, holding.live.keys),
                 *own_signals(signals, holding, partitions),
             ]
+            if len(rows) < self._batch and len(signals) < self._batch:
+                complete.add(holding.number)
             horizons[holding.number] = min(
                 _horizon(rows, self._batch, server_now), _horizon(signals, self._batch, server_now)
             )
         for holding, streams, at in self._judged:
             # Contact may have been lost since the read began: then what looks idle in its reply may not be.
-            if horizons[holding.number] == server_now - 1 and holding.judge.may_judge(self._now):
+            if holding.number in complete and holding.judge.may_judge(self._now):
                 asked = replies[at : at + len(streams)]
                 work[holding.number] += holding.judge.items(reader, holding.live.keys, streams, asked, self._now)
         for holding, at, due in self._timers:
