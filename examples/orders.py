@@ -43,4 +43,4 @@ orders = (
     .fork().branch("charge", charge).branch("stock", reserve).join(confirm)
     .wait_for_signal(approval, timeout="48h", default=False)
     .then(settle)
-)
+)  # fmt: skip
