@@ -61,6 +61,10 @@ class Link(Protocol):
         """
         ...
 
+    def wait(self, seconds: float) -> bool:
+        """Whether a reply begins to arrive within that time. Raises `ServerUnreachable`."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -258,6 +262,14 @@ class RedisLink:
         self._check()
         try:
             return as_replies(self._read_many(count))
+        except _BROKEN as error:
+            self.close()
+            raise ServerUnreachable(f"The connection was lost while waiting for a reply: {error}") from error
+
+    def wait(self, seconds: float) -> bool:
+        self._check()
+        try:
+            return bool(self._connection.can_read(seconds))
         except _BROKEN as error:
             self.close()
             raise ServerUnreachable(f"The connection was lost while waiting for a reply: {error}") from error

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from random import Random
 
-from headrace_broker.connection import Command, Connector, Link, exchange, raise_error
+from headrace_broker.connection import Connector, Link, exchange, raise_error
 from headrace_broker.conversations import converse
 from headrace_broker.errors import CommitDamaged, Fenced, HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 
+from .blocking import MAX_BLOCK_MS, BlockingReader
 from .clock import ServerClock
 from .holding import Holding
 from .inbox import Item, entries, read_events, read_starts
@@ -25,8 +26,6 @@ from .reading import Read, earliest, own_signals
 from .survey import Survey
 
 log = logging.getLogger(__name__)
-
-MAX_BLOCK_MS = 1000
 
 
 class Orchestrator:
@@ -52,6 +51,7 @@ class Orchestrator:
         self._programs = Programs(keys)
         self._survey = Survey(keys, partitions, monotonic)
         self._reader: Link | None = None
+        self._blocking: BlockingReader | None = None
         self._partitions = partitions
         self._holdings = [
             Holding(keys, number, options, metrics, self._clock, self._programs, monotonic, random)
@@ -90,6 +90,9 @@ class Orchestrator:
         """Drops every connection and everything in memory; ownership keys run out by themselves."""
         for holding in self._holdings:
             holding.drop()
+        if self._blocking is not None:
+            self._blocking.close()
+            self._blocking = None
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -146,13 +149,14 @@ class Orchestrator:
             if live.window.room(self._monotonic(), self._options.batch):
                 streams.append(live.keys.starts)
                 cursors.append(live.cursors["starts"])
-        command: Command = ("XREAD", "COUNT", self._options.batch, "BLOCK", wait_ms, "STREAMS", *streams, *cursors)
+        if self._blocking is None:
+            self._blocking = BlockingReader(self._connector.connect())
         wait(True)
         began = self._monotonic()
-        replies = exchange(reader, [command])
+        reply = self._blocking.read(self._options.batch, streams, cursors, wait_ms, reader)
         wait(False)
         self._heard(began, wait_ms / 1000)
-        by_stream = dict(entries(raise_error(replies[0])))
+        by_stream = dict(entries(reply))
         work: dict[int, list[Item]] = {}
         signals = by_stream.get(self.keys.signals.encode(), [])
         for holding in owned:

@@ -124,6 +124,9 @@ class _TappedLink:
             reply = [str(ms // 1000).encode(), str(ms % 1000 * 1000).encode()]
         return reply if self._tap.after is None else self._tap.after(command, reply)
 
+    def wait(self, seconds: float) -> bool:
+        return self._link.wait(seconds)
+
     def close(self) -> None:
         self._link.close()
 

@@ -132,6 +132,9 @@ class SimLink:
             raise ServerUnreachable("the reply was lost")
         return replies
 
+    def wait(self, seconds: float) -> bool:
+        raise AssertionError("the simulated orchestrator does not block")
+
     def close(self) -> None:
         self._link.close()
 
