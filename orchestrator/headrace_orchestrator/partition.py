@@ -20,7 +20,7 @@ from .clock import ServerClock
 from .dispatching import SlotReader
 from .engine import apply as engine
 from .engine.model import Context, Draft, Instance
-from .inbox import CURSORS, Item, references
+from .inbox import CURSORS, Item, entry_key, references
 from .loader import Programs, load_instances
 from .metrics import Metrics
 from .options import OrchestratorOptions
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 SIGNALS_BUFFERED = 10_000
 """Signals of one name that an instance may hold (DESIGN 6)."""
 _COMMITS_REMEMBERED = 4096
+_CLOCK_ERROR_MS = 1000
 _OUTSIDE_FAULTS = (Fenced, ServerUnreachable, ServerError)
 
 
@@ -142,7 +143,7 @@ class Partition:
             self.finish()
 
     def _send(self, items: Sequence[Item], blame: str | None = None) -> None:
-        now = self._clock.now()
+        now = self._date(items)
         instances = self._load(items, tolerant=blame is not None)
         problems = self._programs.load(self.link, [instance.definition for instance in instances.values()])
         self._lose_vanished(items)
@@ -168,6 +169,19 @@ class Partition:
         self._dispatched_at.put(self._commits.next, now)
         self._commits.send(commands, {**self.cursors, "now": now})
         self._batch = Batch(items, changed, dict(self.cursors), now, self._monotonic())
+
+    def _date(self, items: Sequence[Item]) -> int:
+        """Now, but not before what is answered: our idea of the server's time is half a round trip old.
+
+        An id far ahead is no time but a strange hand's, and moves nothing.
+        """
+        now = self._clock.now()
+        for cursor in _cursors(items).values():
+            written = entry_key(cursor)[0]
+            if now < written < now + _CLOCK_ERROR_MS:
+                now = written
+        self._clock.not_before(now)
+        return now
 
     def _decide(self, draft: Draft, item: Item, problem: str | None, context: Context) -> None:
         event = item.event
