@@ -11,7 +11,15 @@ from collections.abc import Iterator
 import pytest
 
 from support.leaks import check_namespace
-from support.servers import ServerKind, Servers, kinds_for
+from support.servers import FULL, ServerKind, Servers, kinds_for
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not FULL:
+        reason = pytest.mark.skip(reason="runs in CI, or with HEADRACE_TEST_FULL=1")
+        for item in items:
+            if item.get_closest_marker("full_only"):
+                item.add_marker(reason)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

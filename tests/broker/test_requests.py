@@ -9,9 +9,11 @@ from typing import Any, cast
 import pytest
 
 from headrace_broker import messages, values
+from headrace_broker.awaited import Awaited
 from headrace_broker.codec import INLINE_LIMIT, PAYLOAD_LIMIT
 from headrace_broker.connection import Link, Reply, Server, call
 from headrace_broker.conversations import Conversation, converse
+from headrace_broker.definitions import Definition, Node
 from headrace_broker.errors import (
     InstanceError,
     InstanceExists,
@@ -19,10 +21,12 @@ from headrace_broker.errors import (
     InstanceNotFound,
     InvalidInstanceId,
     PayloadTooLarge,
+    UnknownSignal,
 )
 from headrace_broker.instances import index_member
 from headrace_broker.messages import CancelMessage, SignalMessage, StartMessage
 from headrace_broker.namespace import Namespace, open_namespace
+from headrace_broker.registry import store_flow
 from headrace_broker.requests import CancelRequest, Payload, SignalRequest, StartRequest
 from support.scripts import preload
 
@@ -210,3 +214,42 @@ def test_a_large_signal_follows_an_id_that_is_used_anew_meanwhile(link: Link, op
     assert incarnation == second.incarnation
     assert second.incarnation in reference.key
     assert call(link, "GET", reference.key) == payload
+
+
+def test_what_a_client_knows_of_definitions_saves_it_from_asking(link: Link, opened: Namespace) -> None:
+    step = Node("signal", "wait", None, {"signal": "go", "timeout_ms": 0})
+    definition = Definition("orders", (step,))
+    converse(link, store_flow(opened.keys, definition))
+    for instance in ("a", "b"):
+        converse(link, StartRequest(instance, "orders", definition.digest, Payload(b"\x01")).hold(opened))
+    awaited = Awaited()
+    for instance, turns in (("a", 3), ("b", 1)):  # refused, definition, sent; then sent at once
+        assert _turns(link, SignalRequest(instance, "go", Payload(b"\x01")).hold(opened, awaited)) == turns
+        assert len(entries(link, opened.of(instance).events)) >= 1
+    with pytest.raises(UnknownSignal, match="its flow 'orders' waits for go"):
+        converse(link, SignalRequest("a", "stop", Payload(b"\x01")).hold(opened, awaited))
+    converse(link, SignalRequest("a", "stop", Payload(b"\x01")).hold(opened))
+    assert awaited.definitions("stop") == ()
+
+
+def test_only_so_much_is_remembered_of_definitions(link: Link, opened: Namespace) -> None:
+    awaited = Awaited()
+    for number in range(100):
+        converse(link, awaited.learn(opened.keys, "a", "d" * 32, f"go{number}"))
+    assert [number for number in range(100) if awaited.definitions(f"go{number}")] == list(range(68, 100))
+    for number in range(100):
+        converse(link, awaited.learn(opened.keys, "a", f"{number:032x}", "go"))
+    assert awaited.definitions("go") == tuple(f"{number:032x}" for number in range(68, 100))
+
+
+def _turns(link: Link, conversation: Conversation[str]) -> int:
+    """How many round trips a conversation takes."""
+    turns = 0
+    replies: list[Reply] | None = None
+    try:
+        while True:
+            commands = next(conversation) if replies is None else conversation.send(replies)
+            replies = [call(link, *command) for command in commands]
+            turns += 1
+    except StopIteration:
+        return turns

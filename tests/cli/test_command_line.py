@@ -65,10 +65,26 @@ def test_a_bad_url_is_exit_code_2(headrace: Headrace, url: str) -> None:
     assert headrace("orchestrator", "--url", url).code == 2
 
 
+def test_a_metrics_port_in_use_is_exit_code_2(headrace: Headrace) -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = str(taken.getsockname()[1])
+            outcome = headrace("orchestrator", "--url", "redis://127.0.0.1:1/0", "--metrics-port", port)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: Metrics cannot be served on 127.0.0.1:{port}: Address already in use. ")
+    assert "--metrics-port N" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("orchestrator", "--lease", "soon"), "--lease cannot be 'soon'"),
+        (("orchestrator", "--lease", "soon"), "--lease cannot be 'soon': A duration is seconds, a timedelta, or text"),
         (("orchestrator", "--partitions", "0"), "--partitions cannot be 0"),
         (("worker", "x.py", "--concurrency", "0"), "--concurrency cannot be 0"),
         (("worker", "x.py", "--log-level", "loud"), "--log-level cannot be 'loud'"),
@@ -78,6 +94,7 @@ def test_a_bad_setting_is_exit_code_2(headrace: Headrace, arguments: tuple[str, 
     outcome = headrace(*arguments)
     assert outcome.code == 2
     assert complaint in outcome.err
+    assert ".." not in outcome.err
 
 
 def test_the_server_of_a_dev_in_this_directory_is_found(headrace: Headrace, tmp_path: Path) -> None:
@@ -100,6 +117,7 @@ def test_the_server_of_a_dev_in_this_directory_is_found(headrace: Headrace, tmp_
         (errors.TargetError(), 2),
         (errors.PayloadMismatch(), 2),
         (errors.InvalidInstanceId(), 2),
+        (errors.UnknownSignal(), 2),
         (errors.InstanceExists(), 1),
         (errors.InstanceFailed(), 1),
         (TimeoutError(), 1),

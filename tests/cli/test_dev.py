@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from headrace import Flow, task
+from headrace.cli.readiness import Readiness, until_ready
+from headrace.targets import Registry
+from headrace_broker.connection import Server, call, exchange
+from headrace_broker.conversations import converse
 from headrace_broker.locate import runs_in
+from headrace_broker.namespace import open_namespace
+from headrace_broker.registry import store_flow
+from headrace_broker.workers import WorkerRecord, announce
 from support.waiting import wait_until
 
 FLOWS = """
@@ -77,7 +87,10 @@ def gone(pid: int) -> bool:
 def test_flows_run_survive_deaths_and_nothing_is_left(dev: Dev) -> None:
     wait_until(lambda: "Ctrl-C stops all" in dev.said(), 30, "dev to be up")
     assert "embedded://.headrace (started" in dev.said()
-    first = dev.run("start", "flows.py:doubling", "--input", "21", "--wait", "--timeout", "30s", "--id", "one")
+    # The worker has registered its flows by now, and no two threads have written at once.
+    names = ("server", "orchestrator", "worker", "namespace", "flows", "try", "Ctrl-C")
+    assert [line.split()[0] for line in dev.said().splitlines()] == list(names)
+    first = dev.run("start", "doubling", "--input", "21", "--wait", "--timeout", "30s", "--id", "one")
     assert (first.returncode, first.stdout) == (0, "42\n"), first.stderr
     for name in ("worker", "orchestrator"):
         os.kill(dev.pids(name)[0], signal.SIGKILL)
@@ -103,6 +116,58 @@ def test_a_second_ctrl_c_stops_at_once(dev: Dev) -> None:
     dev.process.send_signal(signal.SIGINT)
     assert dev.process.wait(10) == 0
     assert all(gone(pid) for name in ("worker", "orchestrator") for pid in dev.pids(name))
+
+
+def test_it_says_once_what_is_missing() -> None:
+    said: list[str] = []
+    stopped = threading.Event()
+    looks = 0
+
+    def missing() -> list[str]:
+        nonlocal looks
+        looks += 1
+        return ["the worker", "flow orders"] if looks < 3 else []
+
+    assert until_ready(missing, stopped, said.append, deadline=0)
+    assert said == ["not ready after 0 s, still waiting for: the worker, flow orders"]
+    looks = 0
+    stopped.set()
+    assert not until_ready(missing, stopped, said.append)
+
+
+@pytest.mark.servers("redis")
+@pytest.mark.leaves_keys("namespace", "definition", "flow", "flows")
+def test_what_is_missing_is_read_from_the_server(server_url: str, namespace: str) -> None:
+    @task
+    def first() -> None: ...
+
+    @task
+    def second() -> None: ...
+
+    flow = Flow("waited-for").then(first).then(second)
+    registry = Registry()
+    registry.add(flow)
+    readiness = Readiness(server_url, namespace, registry, lambda: 7)
+    link = Server(server_url).connect()
+    assert readiness.missing() == ["the orchestrator", "the worker", "flow waited-for"]
+    keys = converse(link, open_namespace(namespace, 1)).keys
+    converse(link, store_flow(keys, flow.definition))
+    call(link, "SET", keys.partition(0).owner, "somebody", "PX", 60_000)
+    now = int(call(link, "TIME")[0]) * 1000
+    for tasks, expected in (((), ["the worker's tasks first, second"]), (("second",), ["the worker's task first"])):
+        record = WorkerRecord("keeper", socket.gethostname(), 7, 1, 1, now, (), tasks)
+        exchange(link, announce(keys, record, now, 60_000))
+        assert readiness.missing() == expected
+    exchange(link, announce(keys, record._replace(tasks=("first", "second")), now, 60_000))
+    assert readiness.missing() == []
+    exchange(link, announce(keys, record._replace(pid=8), now, 60_000))
+    assert readiness.missing() == ["the worker"], "one of an earlier run"
+    readiness.close()
+    link.close()
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        (lost,) = Readiness(f"redis://127.0.0.1:{one.getsockname()[1]}", namespace, registry, lambda: 7).missing()
+    assert lost.startswith("the server (")
 
 
 def test_a_bad_target_is_told_before_anything_starts(tmp_path: Path) -> None:

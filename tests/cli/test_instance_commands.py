@@ -17,7 +17,7 @@ from .conftest import Headrace
 
 FLOWS = """
 from pydantic import BaseModel
-from headrace import Flow, task
+from headrace import Flow, Signal, task
 
 class Order(BaseModel):
     id: str
@@ -27,6 +27,8 @@ def settle(order: Order) -> str:
     return order.id
 
 orders = Flow("orders", input=Order).then(settle)
+go = Flow("gone", input=Order).wait_for_signal(Signal("go", list)).then(settle, name="flaky")
+by_name = Flow("settle", input=Order).then(settle)
 """
 ORDER = '{"id": "42"}'
 
@@ -43,6 +45,11 @@ def test_start_prints_the_id(headrace: Headrace, here: tuple[str, ...], target: 
     outcome = headrace("start", "orders", "--input", ORDER, *here, "--json")
     assert outcome.code == 0
     assert set(outcome.json) == {"id", "incarnation"}
+
+
+def test_a_task_may_have_the_name_of_a_flow(headrace: Headrace, here: tuple[str, ...], target: str) -> None:
+    assert headrace("start", "shop.py:settle", "--input", ORDER, "--id", "a", *here).code == 0
+    assert headrace("show", "a", *here, "--json").json["instance"]["flow"] == "settle"
 
 
 def test_start_reads_files_and_stdin(
@@ -81,11 +88,15 @@ def test_bad_input_is_exit_code_2(
         ("missing.py:orders", "there is no file"),
         ("shop.py:nothing", "nothing"),
         ("json:dumps", "not a Flow"),
+        ("shop.py", "it does not say which flow to start; the flows of shop.py are: gone, orders, settle. Write shop"),
+        ("shop.py:Order", "Order is of type"),
+        ("tasks.py:only", "only is a task, not a flow; tasks.py has no flows"),
     ],
 )
 def test_a_bad_target_is_exit_code_2(
-    headrace: Headrace, here: tuple[str, ...], target: str, what: str, complaint: str
+    headrace: Headrace, here: tuple[str, ...], target: str, what: str, complaint: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "tasks.py").write_text("from headrace import task\n@task\ndef only() -> None: ...\n")
     outcome = headrace("start", what, "-i", ORDER, *here)
     assert outcome.code == 2
     assert complaint in outcome.err
@@ -114,9 +125,12 @@ def test_waiting_ends_with_the_time(headrace: Headrace, here: tuple[str, ...], t
 
 
 def test_signals_and_cancels_are_confirmed(headrace: Headrace, here: tuple[str, ...], target: str) -> None:
-    headrace("start", target, "-i", ORDER, "--id", "a", *here)
+    headrace("start", "shop.py:go", "-i", ORDER, "--id", "a", *here)
     assert headrace("signal", "a", "go", "--payload", "[1]", *here).out == "signal go sent to a\n"
     assert headrace("signal", "a", "go", *here, "--json").json == {"id": "a", "signal": "go"}
+    outcome = headrace("signal", "a", "gone", *here)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "error: Instance 'a' gets no signal 'gone': its flow 'gone' waits for go.\n"
     assert headrace("cancel", "a", "--reason", "why not", *here).out == "cancel of a requested\n"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from headrace.client import Client
 from headrace_broker.errors import ConfigurationError, ServerUnreachable
-from support.flows import loose
+from support.flows import gated, loose
 from support.proxy import Cut, CuttingProxy
 from support.scripts import preload
 
@@ -40,10 +40,11 @@ async def test_a_signal_whose_reply_was_lost_is_sent_once(server_url: str, names
     preload(server_url)
     with CuttingProxy(server_url) as proxy:
         async with Client(proxy.url, namespace, retry_for="10s") as client:
-            await client.start(loose, 0, id="a")
+            await client.start(gated, 0, id="a")
+            await client.signal("a", "approval", 1)  # which looks its definition up
             proxy.cut(Cut(request=b"EVALSHA"))
-            await client.signal("a", "go", 1)
-    assert hand.call("XLEN", hand.keys("a").events) == 1
+            await client.signal("a", "approval", 2)
+    assert hand.call("XLEN", hand.keys("a").events) == 2
 
 
 async def test_a_server_that_does_not_answer_is_waited_for_and_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
+import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +97,17 @@ def test_every_metric_is_in_the_reference() -> None:
     names = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
     documented = set(re.findall(r"^\| `(headrace_\w+)`", METRICS.read_text("utf-8"), re.MULTILINE))
     assert documented == names
+
+
+def test_the_source_distribution_has_all_that_is_here() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["sdist"]
+    included = set(listed["only-include"])
+    assert all((ROOT / name).exists() for name in included)
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    here = {line.partition("/")[0] for line in tracked.stdout.splitlines()}
+    assert {name for name in here if not name.startswith(".")} - {"pyproject.toml"} == included
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

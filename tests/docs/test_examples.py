@@ -64,6 +64,7 @@ async def test_orders_by_the_client(server_url: str, namespace: str, tmp_path: P
             assert await handle.result(timeout="30s") == "shipped"
 
 
+@pytest.mark.full_only
 @pytest.mark.servers("valkey")
 async def test_moderation(server_url: str, namespace: str, tmp_path: Path) -> None:
     pytest.importorskip("rq", reason="its scores are made by RQ's work-horses")

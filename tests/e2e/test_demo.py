@@ -102,6 +102,7 @@ def test_a_signal_leaves_no_process(demo: Demo, number: signal.Signals, after: s
     assert demo.processes() == []
 
 
+@pytest.mark.full_only
 def test_after_sigkill_only_the_server_is_left_and_the_next_demo_ends_it(demo: Demo) -> None:
     process = demo.start("demo", "--yes", "--dir", "here", "--modules", str(_MODULES))
     _read_until(process, "stored:")

@@ -61,10 +61,10 @@ def test_one_attribute(place: Path) -> None:
 
 
 def test_a_module_in_a_package_and_what_it_imports(place: Path) -> None:
-    write(place, "shop/__init__.py", "")
-    write(place, "shop/flows.py", "from .orders import orders, charge\n")
-    write(place, "shop/orders.py", ORDERS)
-    registry = load_target("shop.flows")
+    write(place, "emporium/__init__.py", "")
+    write(place, "emporium/flows.py", "from .orders import orders, charge\n")
+    write(place, "emporium/orders.py", ORDERS)
+    registry = load_target("emporium.flows")
     assert list(registry.flows) == ["orders"]
 
 

@@ -121,18 +121,19 @@ class SimChild:
         )
         self._clock = world.clock
         self._ready = Ready(list(served.streams), served.names("thread"), [], [])
-        self._said_ready = False
+        self._says: list[Frame] = []
         self._reported = world.clock.monotonic()
-        self._task = asyncio.create_task(self._loop.run())
+        self._task = asyncio.create_task(self._run(world.chance().uniform(0.05, 1.0)))
         self._task.add_done_callback(self._ended)
+
+    async def _run(self, loading: float) -> None:
+        await asyncio.sleep(loading)
+        self._says.append(self._ready)  # in the pipe before it reads, so the keeper hears it even of a dead one
+        await self._loop.run()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._status is None:
             self._status = 1 if task.cancelled() or task.exception() else 0
-
-    @property
-    def working(self) -> bool:
-        return self._said_ready and self._status is None
 
     def fileno(self) -> int:
         return -1
@@ -141,15 +142,11 @@ class SimChild:
         return self._status
 
     def receive(self) -> list[Frame]:
-        if self._status is not None:
-            return []
-        if not self._said_ready:
-            self._said_ready = True
-            return [self._ready]
-        if self._clock.monotonic() - self._reported >= LEASE_MS / 6000:
+        said, self._says = self._says, []
+        if self._status is None and self._clock.monotonic() - self._reported >= LEASE_MS / 6000:
             self._reported = self._clock.monotonic()
-            return [Report(self._loop.snapshot(), 0)]
-        return []
+            said.append(Report(self._loop.snapshot(), 0))
+        return said
 
     def send(self, frame: Frame) -> None:
         match frame:
@@ -209,8 +206,8 @@ class SimWorker:
             self._task.result()
 
     def kill_child(self) -> None:
-        """One that has begun to work: a first child that cannot even start ends its keeper."""
-        if self.children and self.children[-1].working:
+        """Whatever it does: it may be loading its targets still."""
+        if self.children:
             self.children[-1].kill()
 
     async def kill(self) -> None:

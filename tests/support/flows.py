@@ -32,3 +32,4 @@ def anything(value: object) -> object:
 orders = Flow("orders", input=Order).then(settle)
 loose = Flow("loose").then(anything)
 approval = Signal("approval", Order)
+gated = Flow("gated").wait_for_signal(approval).then(anything)

@@ -106,8 +106,12 @@ def redis_binary() -> str:
     pytest.skip(reason)
 
 
+FULL = bool(os.environ.get("CI") or os.environ.get("HEADRACE_TEST_FULL"))
+"""CI runs everything; `make test` leaves out what mostly repeats another test and takes seconds."""
+
+
 def kinds_for(markers: list[pytest.Mark]) -> list[ServerKind]:
-    """The kinds that a test's marks leave over: `fake_only`, `real_only`, `servers(*kinds)`."""
+    """The kinds that a test's marks leave over: `fake_only`, `real_only`, `servers(*kinds)`, `processes`."""
     allowed = set(KINDS)
     for mark in markers:
         match mark.name:
@@ -121,4 +125,7 @@ def kinds_for(markers: list[pytest.Mark]) -> list[ServerKind]:
                 allowed &= set(mark.args)
             case _:
                 pass
-    return [kind for kind in KINDS if kind in allowed]
+    kinds = [kind for kind in KINDS if kind in allowed]
+    if not FULL and any(mark.name == "processes" for mark in markers):
+        return kinds[-1:]
+    return kinds

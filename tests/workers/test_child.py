@@ -12,7 +12,7 @@ from headrace import GiveUp, RetryAfter, TaskContext, current_context, task
 from headrace_broker import codec, payloads, values
 from headrace_broker.connection import call
 from headrace_broker.messages import GarbageMessage, ResultMessage, StartedMessage
-from headrace_workers.attempt import TRACEBACK_LIMIT
+from headrace_workers.tracebacks import TRACEBACK_LIMIT
 from support.feeding import INCARNATION, Feed
 from support.waiting import wait_until_async
 

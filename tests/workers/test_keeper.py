@@ -294,6 +294,30 @@ def test_targets_that_cannot_be_loaded_end_it_with_their_message(world: World) -
     assert len(world.children) == 1
 
 
+def test_a_child_that_is_killed_while_it_starts_is_no_failure_of_the_targets(world: World) -> None:
+    world.first_words = list
+    world.step()
+    for _ in range(3):
+        world.children[-1].status = -9
+        world.step(10)
+        world.step(10)
+    assert world.keeper.failure is None
+    assert len(world.children) > 2
+    world.first_words = lambda: [READY]
+    world.children[-1].status = -9
+    world.step(10)
+    world.run()
+    assert world.keeper.process_work == (frozenset(["default:process"]), frozenset(["heavy"]))
+
+
+def test_a_child_that_ends_by_itself_while_it_loads_ends_it(world: World) -> None:
+    world.first_words = list
+    world.step()
+    world.children[0].status = 71
+    world.step()
+    assert world.keeper.failure == "A child ended with status 71 while it loaded the targets."
+
+
 def test_once_it_worked_targets_that_cannot_be_loaded_are_tried_again(world: World) -> None:
     world.run()
     world.first_words = lambda: [Failed("No such file.")]

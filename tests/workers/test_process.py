@@ -24,7 +24,7 @@ from headrace_broker.workers import live_workers
 from support.feeding import Feed
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.real_only, pytest.mark.leaves_keys("namespace")]
+pytestmark = [pytest.mark.real_only, pytest.mark.processes, pytest.mark.leaves_keys("namespace")]
 
 ONE_SERVER = pytest.mark.servers("redis")
 """What does not depend on the server: each of these tests starts three interpreters."""
@@ -249,6 +249,21 @@ def test_a_target_that_cannot_be_loaded_is_one_clear_message(feed: Feed, start: 
 
 
 @ONE_SERVER
+def test_bad_targets_are_told_at_once_though_the_server_is_away(start: Start, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise RuntimeError('no good')\n")
+    worker = start(targets=[str(broken)], url="redis://127.0.0.1:1/0")
+    assert worker.ended(20) != 0
+    assert worker.said.count("no good") == 1
+    assert "Traceback" not in worker.said
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os; os._exit(3)\n")
+    worker = start(targets=[str(crash)], url="redis://127.0.0.1:1/0")
+    assert worker.ended(20) != 0
+    assert "ended with status 3 while it loaded the targets" in worker.said
+
+
+@ONE_SERVER
 def test_queues_that_no_task_names_are_refused(feed: Feed, start: Start) -> None:
     worker = start(queues=["payments"])
     assert worker.ended() != 0
@@ -260,6 +275,9 @@ def test_it_waits_for_a_server_that_is_away_and_says_so(start: Start) -> None:
     worker = start(url="redis://127.0.0.1:1/0")
     wait_until(lambda: "Waiting for the server" in worker.said, why="it says for what it waits")
     assert "127.0.0.1:1" in worker.said
+    wait_until(worker.children, why="the targets are tried")
+    wait_until(lambda: not worker.children(), 20, why="the targets are tried")
+    assert worker.process.poll() is None
     worker.stop()
     assert worker.ended() == 0
 

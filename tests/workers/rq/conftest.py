@@ -124,7 +124,13 @@ def rq_keys(feed: Feed) -> list[str]:
     found: set[str] = set()
     for pattern in ("rq:*" + feed.namespace.keys.ns + "*", "rq:*-1ab-*"):
         found |= {key.decode() for key in call(feed.link, "KEYS", pattern)}
-    return sorted(key for key in found if not key.startswith(("rq:workers:", "rq:clean_registries:", "rq:worker:")))
+    lists = ("rq:workers:", "rq:clean_registries:", "rq:worker:")
+    return sorted(key for key in found if not key.startswith(lists) and not _ends_by_itself(feed, key))
+
+
+def _ends_by_itself(feed: Feed, key: str) -> bool:
+    """RQ's maintenance notes, for a day, when it first saw a job half-way into a worker's hands."""
+    return ":intermediate:first_seen:" in key and call(feed.link, "PTTL", key) > 0
 
 
 def until_clean(feed: Feed) -> None:

@@ -47,6 +47,7 @@ def test_a_killed_rq_worker_loses_its_task_and_is_replaced(feed: Feed, start: St
     until_clean(feed)
 
 
+@pytest.mark.full_only
 def test_a_killed_bridge_takes_all_with_it_and_is_replaced(feed: Feed, start: StartRq, tmp_path: Path) -> None:
     worker = start(lease_ms=1000)  # the bridge tells its keeper what has begun, six times a lease
     message, horse, rq_worker = worker.begin(tmp_path / "blocked")
@@ -72,6 +73,7 @@ def test_a_revoked_task_is_killed_and_a_queued_one_never_runs(feed: Feed, start:
     assert len(feed.of(ResultMessage)) == 1, "nothing is reported of what was revoked"
 
 
+@pytest.mark.full_only
 def test_revocations_that_were_not_heard_come_with_the_next_renewal(feed: Feed, start: StartRq, tmp_path: Path) -> None:
     worker = start(lease_ms=1000)
     message, horse, _ = worker.begin(tmp_path / "blocked")
@@ -96,6 +98,7 @@ def test_sigterm_lets_a_task_finish_and_hands_back_the_queued(feed: Feed, start:
     assert call(feed.link, "KEYS", f"rq:workers:*{feed.namespace.keys.ns}*") == []
 
 
+@pytest.mark.full_only
 def test_after_the_grace_the_rest_is_returned(feed: Feed, start: StartRq, tmp_path: Path) -> None:
     worker = start(lease_ms=LEASE_MS, grace_ms=200)
     running, horse, _ = worker.begin(tmp_path / "blocked")
@@ -106,6 +109,7 @@ def test_after_the_grace_the_rest_is_returned(feed: Feed, start: StartRq, tmp_pa
     assert rq_keys(feed) == []
 
 
+@pytest.mark.full_only
 def test_everything_dies_with_the_keeper(feed: Feed, start: StartRq, tmp_path: Path) -> None:
     worker = start(lease_ms=LEASE_MS)
     message, horse, _ = worker.begin(tmp_path / "blocked")

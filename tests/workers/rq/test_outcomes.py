@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 from .conftest import PATIENCE, STREAM, StartRq, until_clean
 
-pytestmark = [pytest.mark.real_only, pytest.mark.leaves_keys("namespace", "outputs")]
+pytestmark = [pytest.mark.real_only, pytest.mark.processes, pytest.mark.leaves_keys("namespace", "outputs")]
 
 
 def value_of(result: ResultMessage) -> object:
@@ -68,6 +68,7 @@ def test_failures_say_what_the_task_raised(feed: Feed, start: StartRq) -> None:
     until_clean(feed)
 
 
+@pytest.mark.full_only
 @pytest.mark.servers("redis")
 def test_large_values_come_and_go_by_reference(feed: Feed, start: StartRq) -> None:
     worker = start()
@@ -100,6 +101,9 @@ def test_a_time_out_ends_the_task_where_it_is(feed: Feed, start: StartRq, tmp_pa
     assert result.failure.type == "TaskTimedOut"
     assert "0.3 s" in result.failure.message
     assert "in block" in result.failure.traceback
+    for internal in ("OutOfTime", "horse.py", "headrace_workers"):
+        assert internal not in result.failure.traceback
+    assert result.failure.traceback.endswith(f"TaskTimedOut: {result.failure.message}\n")
     assert [started.dispatch for started in feed.of(StartedMessage)] == [message.dispatch]
     # What swallows the exception is killed.
     message, horse, _ = worker.begin(tmp_path / "stubborn", "block_stubbornly", timeout_ms=300)
@@ -110,6 +114,7 @@ def test_a_time_out_ends_the_task_where_it_is(feed: Feed, start: StartRq, tmp_pa
     until_clean(feed)
 
 
+@pytest.mark.full_only
 @pytest.mark.servers("redis")
 def test_a_task_may_start_processes(feed: Feed, start: StartRq) -> None:
     worker = start()
@@ -118,6 +123,7 @@ def test_a_task_may_start_processes(feed: Feed, start: StartRq) -> None:
     until_clean(feed)
 
 
+@pytest.mark.full_only
 @pytest.mark.servers("redis")
 def test_a_stock_rq_worker_may_join(feed: Feed, start: StartRq, server_url: str, tmp_path: Path) -> None:
     worker = start(lease_ms=2000)
