@@ -114,9 +114,7 @@ class Keys:
 def connect(url: str) -> Wire:
     """A connection of its own: RESP 2, no retries (a repeated XADD or EXEC would falsify the count)."""
     make = cast(Any, ConnectionPool).from_url  # its keyword arguments are not annotated
-    wire = cast(
-        Wire, make(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=STALL).make_connection()
-    )
+    wire = cast(Wire, make(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=STALL).make_connection())
     wire.connect()
     return wire
 
@@ -306,10 +304,7 @@ def run(url: str, instances: int, steps: int, partitions: int = 4) -> Result:
         for some in chunks(ids, 500):
             call(
                 wire,
-                [
-                    (b"XADD", keys.starts[keys.partition(i)], b"*", b"i", i, b"k", b"0", b"v", b"1")
-                    for i in some
-                ],
+                [(b"XADD", keys.starts[keys.partition(i)], b"*", b"i", i, b"k", b"0", b"v", b"1") for i in some],
             )
         with (
             process(work, url, namespace, partitions) as worker,
@@ -426,9 +421,7 @@ def process(target: Callable[..., None], *arguments: object) -> Generator[Pipe]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="The bare loop: steps/s of Headrace's round trips with no engine."
-    )
+    parser = argparse.ArgumentParser(description="The bare loop: steps/s of Headrace's round trips with no engine.")
     parser.add_argument("--url", help="a running server; without it one is started and stopped")
     parser.add_argument("--instances", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=10)
@@ -438,9 +431,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with own_server(options.url) as url:
-        results = [
-            run(url, options.instances, options.steps, options.partitions) for _ in range(options.rounds)
-        ]
+        results = [run(url, options.instances, options.steps, options.partitions) for _ in range(options.rounds)]
         hops = two_hops(url, options.hops)
     median = statistics.median(result.steps_per_second for result in results)
     if options.json:

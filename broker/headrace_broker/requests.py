@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, Literal, cast
 
 from . import messages, payloads, scripting
+from .awaited import Awaited
 from .conversations import Conversation, ask
 from .errors import InstanceError, InstanceExists, InstanceFinished, InstanceNotFound, ServerError
 from .ids import check_instance_id, new_incarnation, new_request_id
@@ -30,6 +31,7 @@ TEXT_LIMIT: Final = 4096
 
 _NAME_LIMIT: Final = 256
 _MOVES: Final = 8
+"""Tries of a signal: what it was told of the instance may not be true any more at the next."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class StartRequest:
         if answer == "exists":
             raise InstanceExists(
                 f"An instance of id {self.instance!r} is live: flow {flow!r}, {status}. "
-                "Choose another id, or take that one: conflict use_existing.",
+                "Choose another id, or take that one: --conflict use_existing (in Python: conflict='use_existing').",
                 instance=self.instance,
                 flow=flow,
                 status=status,
@@ -125,27 +127,31 @@ class SignalRequest:
         _check_text("an actor", self.actor)
         _check_text("a traceparent", self.traceparent)
 
-    def hold(self, namespace: Namespace) -> Conversation[str]:
-        """The incarnation that got it.
+    def hold(self, namespace: Namespace, awaited: Awaited | None = None) -> Conversation[str]:
+        """The incarnation that got it. `awaited` is what the client knows; None sends what nobody waits for as well.
 
-        Raises `InstanceNotFound`, `InstanceFinished`, `PayloadTooLarge`, `ServerError`.
+        Raises `InstanceNotFound`, `InstanceFinished`, `UnknownSignal`, `PayloadTooLarge`, `ServerError`.
         """
         keys = namespace.of(self.instance)
-        stored = payloads.store(self.payload.data, _value_namer(keys, ""), self.payload.codec)
-        if stored.write is None:
-            return (yield from _send(keys, self.instance, self.request, self._packed(stored)))
-        # A large value lies under the incarnation it belongs to, so that has to be known first.
-        (seen,) = yield from ask(("HGET", keys.header(self.instance), "inc"))
+        incarnation = ""
         for _ in range(_MOVES):
-            if seen is None:
-                raise _unknown(self.instance)
-            stored = payloads.store(self.payload.data, _value_namer(keys, seen.decode()), self.payload.codec)
+            stored = payloads.store(self.payload.data, _value_namer(keys, incarnation), self.payload.codec)
+            if stored.write is not None and not incarnation:
+                # A large value lies under the incarnation it belongs to, so that has to be known first.
+                (seen,) = yield from ask(("HGET", keys.header(self.instance), "inc"))
+                if seen is None:
+                    raise _unknown(self.instance)
+                incarnation = seen.decode()
+                continue
+            allowed = "*" if awaited is None else " ".join(awaited.definitions(self.name))
+            packed = self._packed(stored)
             try:
-                return (
-                    yield from _send(keys, self.instance, self.request, self._packed(stored), stored, seen.decode())
-                )
+                return (yield from _send(keys, self.instance, self.request, packed, stored, incarnation, allowed))
             except _Moved as moved:
-                seen = moved.incarnation
+                incarnation = moved.incarnation
+            except _Refused as refused:
+                assert awaited is not None
+                yield from awaited.learn(namespace.keys, self.instance, refused.definition, self.name)
         raise ServerError(f"Instance {self.instance!r} was started anew {_MOVES} times while a signal was sent to it.")
 
     def _packed(self, stored: payloads.Stored) -> bytes:
@@ -180,9 +186,17 @@ class CancelRequest:
 class _Moved(Exception):
     """The id was used anew since its incarnation was read."""
 
-    def __init__(self, incarnation: bytes) -> None:
+    def __init__(self, incarnation: str) -> None:
         super().__init__(incarnation)
         self.incarnation = incarnation
+
+
+class _Refused(Exception):
+    """It is not known that the instance's definition may get this."""
+
+    def __init__(self, definition: str) -> None:
+        super().__init__(definition)
+        self.definition = definition
 
 
 def _send(
@@ -192,19 +206,22 @@ def _send(
     message: bytes,
     stored: payloads.Stored | None = None,
     incarnation: str = "",
+    allowed: str = "*",
 ) -> Conversation[str]:
     large_key, large = (stored and stored.write) or (keys.header(instance), b"")
     reply = yield from scripting.call(
         scripting.load("send"),
         [keys.header(instance), keys.events, keys.request(request), large_key],
-        [message, ANSWER_MS, large, incarnation],
+        [message, ANSWER_MS, large, incarnation, allowed],
     )
     answer, detail = reply
     match answer:
         case b"sent":
             return cast(bytes, detail).decode()
         case b"moved":
-            raise _Moved(detail)
+            raise _Moved(cast(bytes, detail).decode())
+        case b"refused":
+            raise _Refused(cast(bytes, detail).decode())
         case b"ended":
             status = detail.decode()
             ended = "is being cancelled" if status == "cancelling" else f"has ended: {status}"

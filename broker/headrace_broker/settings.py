@@ -97,4 +97,5 @@ def _complaint(location: tuple[int | str, ...], reason: str, value: object, give
     from_environment = option is None and variable in os.environ
     source = variable if from_environment else f"--{name.replace('_', '-')}"
     shown = os.environ[variable] if from_environment else value if option is None else option
-    return f"{source} cannot be {shown!r}: {reason.removeprefix('Value error, ')}."
+    reason = reason.removeprefix("Value error, ")
+    return f"{source} cannot be {shown!r}: {reason}{'' if reason.endswith(('.', '?')) else '.'}"

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from headrace_broker.checks import check_server
 from headrace_broker.connection import Connector, Server
 from headrace_broker.conversations import converse
-from headrace_broker.errors import ServerUnreachable
+from headrace_broker.errors import ConfigurationError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import open_namespace
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _FIRST_DELAY = 0.05
 _COLLECT_AFTER = 50_000
 _LONGEST_DELAY = 2.0
+_REMIND_SECONDS = 10.0
 
 
 class _Stop(BaseException):
@@ -54,7 +55,10 @@ class _Stopper:
 
 
 def run(options: OrchestratorOptions, connector: Connector | None = None) -> int:
-    """Runs until SIGTERM or SIGINT; the exit code. Raises `ConfigurationError` for a server or namespace of no use."""
+    """Runs until SIGTERM or SIGINT; the exit code.
+
+    Raises `ConfigurationError` for a server or namespace of no use, or an address for metrics that cannot be had.
+    """
     stopper = _Stopper()
     stopper.install()
     server = connector or Server(options.url)
@@ -62,17 +66,9 @@ def run(options: OrchestratorOptions, connector: Connector | None = None) -> int
     metrics = Metrics(registry)
     shutdown: Callable[[], None] | None = None
     try:
+        if options.metrics_port:  # before the wait: nobody should have to start a server to learn of a taken port
+            shutdown = _serve_metrics(options, registry)
         keys, partitions = _wait_for_server(server, options, stopper)
-        if options.metrics_port:
-            httpd, thread = start_http_server(options.metrics_port, options.metrics_host, registry)
-
-            def shutdown_metrics() -> None:
-                httpd.shutdown()
-                httpd.server_close()
-                thread.join(timeout=2)
-
-            shutdown = shutdown_metrics
-            log.info("Metrics on http://%s:%d/metrics.", options.metrics_host, httpd.server_port)
         orchestrator = Orchestrator(
             server, keys, partitions, options, metrics, monotonic=time.monotonic, random=SystemRandom()
         )
@@ -93,14 +89,52 @@ def run(options: OrchestratorOptions, connector: Connector | None = None) -> int
     return 0
 
 
+def _serve_metrics(options: OrchestratorOptions, registry: CollectorRegistry) -> Callable[[], None]:
+    """Begins to serve metrics; returns what ends it. Raises `ConfigurationError`."""
+    host, port = options.metrics_host, options.metrics_port
+    try:
+        httpd, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Metrics cannot be served on {host}:{port}: {error.strerror or error}. Give this orchestrator an address "
+            "of its own by --metrics-port N (and --metrics-host), or turn its metrics off by --metrics-port 0."
+        ) from error
+    log.info("Metrics on http://%s:%d/metrics.", host, httpd.server_port)
+
+    def shutdown() -> None:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join(timeout=2)
+
+    return shutdown
+
+
+class _Complaint:
+    """Says for what we wait: once when an absence begins, then every 10 s."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def say(self, error: ServerUnreachable) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _REMIND_SECONDS
+            log.warning("Waiting for the server: %s", error)
+
+    def over(self) -> None:
+        self._due = 0.0
+
+
 def _loop(orchestrator: Orchestrator, stopper: _Stopper) -> None:
     delay = _FIRST_DELAY
+    complaint = _Complaint()
     while not stopper.stopping:
         try:
             orchestrator.step(wait=_interruptible(stopper))
             delay = _FIRST_DELAY
+            complaint.over()
         except ServerUnreachable as error:
-            log.warning("Waiting for the server: %s", error)
+            complaint.say(error)
             delay = _pause(delay, stopper)
 
 
@@ -126,6 +160,7 @@ def _pause(delay: float, stopper: _Stopper) -> float:
 def _wait_for_server(server: Connector, options: OrchestratorOptions, stopper: _Stopper) -> tuple[Keys, int]:
     """Connects with backoff, says for what it waits, and checks that the server will do."""
     delay = _FIRST_DELAY
+    complaint = _Complaint()
     while True:
         try:
             link = server.connect()
@@ -136,5 +171,5 @@ def _wait_for_server(server: Connector, options: OrchestratorOptions, stopper: _
             finally:
                 link.close()
         except ServerUnreachable as error:
-            log.warning("Waiting for the server: %s", error)
+            complaint.say(error)
             delay = _pause(delay, stopper)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from uuid import uuid4
 
+from headrace_broker.awaited import Awaited
 from headrace_broker.connection import Connector
 from headrace_broker.durations import Duration
 from headrace_broker.instances import Status
@@ -59,6 +60,7 @@ class Client:
         self.session = Session(url, namespace, connector, retry_for, random)
         self.listener = Listener(self.session)
         self._stored: dict[str, asyncio.Task[bool]] = {}
+        self._awaited = Awaited()
 
     async def __aenter__(self) -> Self:
         return self
@@ -146,8 +148,8 @@ class Client:
     ) -> None:
         """Sends a signal. It waits in the instance until a step takes it; by name it is carried as JSON.
 
-        Raises `InstanceNotFound`, `InstanceFinished`, `PayloadMismatch`, `PayloadNotSerializable`, `PayloadTooLarge`,
-        `ServerUnreachable`.
+        Raises `InstanceNotFound`, `InstanceFinished`, `UnknownSignal` (no step of its flow waits for that name),
+        `PayloadMismatch`, `PayloadNotSerializable`, `PayloadTooLarge`, `ServerUnreachable`.
         """
         if isinstance(signal, str):
             name, encoded = signal, json_payload(payload, f"The payload of signal {signal!r}")
@@ -155,7 +157,7 @@ class Client:
             name = signal.name
             encoded = typed_payload(payload, signal.payload_type, f"The payload of signal {name!r}")
         request = SignalRequest(id, name, encoded, actor, traceparent)
-        await self.session.ask(request.hold, f"send signal {name} to {id}")
+        await self.session.ask(lambda namespace: request.hold(namespace, self._awaited), f"send signal {name} to {id}")
 
     async def cancel(self, id: str, *, reason: str = "", actor: str = "") -> None:
         """Asks for an instance to be cancelled; `handle.result()` tells when it is.

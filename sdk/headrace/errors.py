@@ -41,6 +41,7 @@ from headrace_broker.errors import (
     TaskError,
     TaskTimedOut,
     UnknownRoute,
+    UnknownSignal,
     UnsupportedServer,
     WorkerLost,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "TaskError",
     "TaskTimedOut",
     "UnknownRoute",
+    "UnknownSignal",
     "UnsupportedServer",
     "WorkerLost",
 ]

@@ -33,6 +33,9 @@ class Scripted:
         replies, self._waiting = self._waiting[:count], self._waiting[count:]
         return replies
 
+    def wait(self, seconds: float) -> bool:
+        return True
+
     def close(self) -> None:
         self._waiting.clear()
 

@@ -138,11 +138,12 @@ async def _live(seed: int, clock: VirtualClock) -> Outcome:
     faults.stop()
     async with asyncio.timeout(PEACE_SECONDS):
         await asyncio.gather(*starts)
-    for process in (*orchestrators, worker):
+    processes: list[SimOrchestrator | SimWorker] = [*orchestrators, worker]
+    for process in processes:
         process.check()
     outcome.events += faults.seen
     await client.close()
-    for process in (*orchestrators, worker):
+    for process in processes:
         await process.kill()
     return outcome
 

@@ -125,7 +125,7 @@ def kinds_for(markers: list[pytest.Mark]) -> list[ServerKind]:
                 allowed &= set(mark.args)
             case _:
                 pass
-    kinds = [kind for kind in KINDS if kind in allowed]
+    kinds: list[ServerKind] = [kind for kind in KINDS if kind in allowed]
     if not FULL and any(mark.name == "processes" for mark in markers):
         return kinds[-1:]
     return kinds

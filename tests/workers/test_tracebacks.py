@@ -70,8 +70,8 @@ def test_a_complaint_of_ours_needs_no_frames_but_a_fault_does() -> None:
     assert "codec.py" not in failure_of(below(complaint.value)).traceback
     assert "PayloadMismatch" in failure_of(below(complaint.value)).traceback
     with pytest.raises(AttributeError) as fault:
-        attempt.output_of(1, cast(Any, None))
-    assert "in output_of" in failure_of(below(fault.value)).traceback
+        attempt.failure_of(ValueError(), cast(Any, 1))
+    assert "in failure_of" in failure_of(below(fault.value)).traceback
 
 
 def test_a_traceback_is_cut_at_its_beginning_and_never_fails() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
@@ -19,10 +18,10 @@ from headrace_broker.messages import Failure, TaskMessage
 from headrace_broker.values import Value
 
 from .executors import Executor
+from .tracebacks import format_traceback
 
-TRACEBACK_LIMIT: Final = 8 * 1024
 MESSAGE_LIMIT: Final = 2 * 1024
-"""What a failure keeps: of a traceback the last bytes, of a message the first characters."""
+"""What a failure keeps of a message: its first characters."""
 
 Resolve = Callable[[TaskMessage], Awaitable[Value]]
 
@@ -92,23 +91,10 @@ def failure_of(error: BaseException, task: AnyTask | None = None) -> Failure:
     return Failure(
         type=_clean(type(error).__qualname__, MESSAGE_LIMIT),
         message=_clean(_text(error), MESSAGE_LIMIT),
-        traceback=_traceback(error),
+        traceback=format_traceback(error),
         may_retry=may_retry,
         retry_after_ms=retry_after_ms(error),
     )
-
-
-def _traceback(error: BaseException) -> str:
-    """The author's frames: those of this module are left out."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("headrace_workers."):
-        frames = frames.tb_next
-    try:
-        lines = traceback.format_exception(type(error), error, frames)
-    except Exception:  # noqa: BLE001 an error whose __str__ raises
-        return ""
-    data = "".join(lines).encode("utf-8", "replace")
-    return data[-TRACEBACK_LIMIT:].decode(errors="ignore")
 
 
 def _text(error: BaseException) -> str:

@@ -51,8 +51,12 @@ def main(arguments: list[str]) -> int:
     try:
         registry = load_targets(options.targets)
         served = serve(registry.tasks.values(), options.queues)
+        if options.partitions is None:
+            reporter.tell(_ready(served))
+            _leave(0)
+        namespace = Namespace(Keys(options.namespace), options.partitions)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            abandoned = runner.run(_work(options, registry, served, reporter))
+            abandoned = runner.run(_work(options, namespace, registry, served, reporter))
             if abandoned:
                 _leave(0)
     except HeadraceError as error:
@@ -64,9 +68,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-async def _work(options: ChildOptions, registry: Registry, served: Served, reporter: Reporter) -> bool:
+async def _work(
+    options: ChildOptions, namespace: Namespace, registry: Registry, served: Served, reporter: Reporter
+) -> bool:
     """Works until drained; True if code still runs that cannot be stopped."""
-    namespace = Namespace(Keys(options.namespace), options.partitions)
     await _store_flows(options, registry, namespace)
     child = ChildLoop(
         ChildSettings(options.consumer, options.concurrency, options.lease_ms, options.grace_ms),
@@ -79,16 +84,18 @@ async def _work(options: ChildOptions, registry: Registry, served: Served, repor
         begins=reporter.begins,
     )
     reporter.attach(asyncio.get_running_loop(), child)
-    reporter.tell(
-        Ready(
-            streams=list(served.streams),
-            tasks=served.names("thread"),
-            process_streams=list(served.process_streams),
-            process_tasks=served.names("process"),
-        )
-    )
+    reporter.tell(_ready(served))
     await child.run()
     return child.abandoned
+
+
+def _ready(served: Served) -> Ready:
+    return Ready(
+        streams=list(served.streams),
+        tasks=served.names("thread"),
+        process_streams=list(served.process_streams),
+        process_tasks=served.names("process"),
+    )
 
 
 async def _store_flows(options: ChildOptions, registry: Registry, namespace: Namespace) -> None:

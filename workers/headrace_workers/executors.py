@@ -41,13 +41,17 @@ class Threads:
         except BaseException as error:  # noqa: BLE001 also SystemExit: it is the task's failure, not the pool's
             # A future refuses StopIteration.
             failure = RuntimeError(f"raised {error!r}") if isinstance(error, StopIteration) else error
-            self._tell(future.set_exception, failure)
+            self._tell(future, future.set_exception, failure)
         else:
-            self._tell(future.set_result, result)
+            self._tell(future, future.set_result, result)
 
-    def _tell(self, end: Callable[[Any], None], with_what: object) -> None:
+    def _tell(self, future: asyncio.Future[Any], end: Callable[[Any], None], with_what: object) -> None:
+        def tell() -> None:
+            if not future.done():  # a loop that is torn down cancels what waits
+                end(with_what)
+
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(end, with_what)
+            self._loop.call_soon_threadsafe(tell)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -28,6 +28,7 @@ from .estates import Estate
 from .nursery import Child, Cot, Spawner
 from .pipe import Ready
 from .slots import Place
+from .trial import died_loading
 
 _KILL_AFTER_SECONDS: Final = 10.0
 """How long after the grace a draining child is killed: it saves results meanwhile."""
@@ -184,12 +185,14 @@ class Keeper:
 
     def _bury(self, cot: Cot, child: Child, status: int, now: float) -> None:
         stopping = self._kill_at is not None
-        if status != 0 and not stopping:
-            _log.warning("Child %s died with status %d.", child, status)
-        if self._ready is None and not stopping:
-            self.failure = child.failed or f"A child ended with status {status} while it loaded the targets."
-        elif child.failed is not None:
-            _log.error("%s", child.failed)
+        # A signal says nothing of the targets: somebody killed it.
+        if self._ready is None and not stopping and (child.failed is not None or status >= 0):
+            self.failure = child.failed or died_loading(status)
+        else:
+            if status != 0 and not stopping:
+                _log.warning("Child %s died with status %d.", child, status)
+            if child.failed is not None:
+                _log.error("%s", child.failed)
         if child.ready is not None:
             # If it was killed for a task that would not stop, that one was revoked before, and is not pending.
             blameless = stopping or (child.killed is not None and bool(child.revoked))

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class ChildOptions:
-    """Crosses the pipe as JSON."""
+    """Crosses the pipe as JSON. `partitions` None: only load the targets and say what they serve (see `trial`)."""
 
     url: str
     namespace: str
-    partitions: int
+    partitions: int | None
     targets: list[str]
     queues: list[str] | None
     consumer: str

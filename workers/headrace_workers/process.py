@@ -28,6 +28,7 @@ from .options import ChildOptions
 from .revocations import Revocations
 from .signals import Signals
 from .spawn import BRIDGE, ProcessSpawner
+from .trial import Trial
 
 _MAX: Final = {"concurrency": 10_000, "processes": 1024}
 
@@ -77,14 +78,15 @@ def run(options: WorkerOptions, connector: Connector | None = None) -> int:
     if options.rq and not rq.is_installed():
         raise rq.missing()
     server = connector or Server(options.url)
+    needs_rq = options.rq is None and not rq.is_installed()
     with Signals() as signals:
-        namespace = _wait_for_server(server, options, signals)
+        namespace = _wait_for_server(server, options, signals, needs_rq=needs_rq)
         if namespace is None:
             return 0
         channels = [partition.revoked for partition in namespace.all_partitions]
         with Revocations(server, channels, signals.wake) as revocations:
             keeper = _keeper(options, namespace, server)
-            refused = _drive(keeper, signals, revocations, needs_rq=options.rq is None and not rq.is_installed())
+            refused = _drive(keeper, signals, revocations, needs_rq=needs_rq)
     if refused is not None:
         raise refused
     if keeper.failure is not None:
@@ -130,18 +132,7 @@ def _keeper(options: WorkerOptions, namespace: Namespace, server: Connector) -> 
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '-', host)[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def configure(consumer: str) -> str:
-        return ChildOptions(
-            url=options.url,
-            namespace=options.namespace,
-            partitions=namespace.partitions,
-            targets=list(options.targets),
-            queues=None if options.queues is None else list(options.queues),
-            consumer=consumer,
-            concurrency=options.concurrency,
-            lease_ms=options.lease_ms,
-            grace_ms=options.grace_ms,
-            log_level=_log.getEffectiveLevel(),
-        ).to_json()
+        return _child_options(options, namespace.partitions, consumer)
 
     def configure_bridge(consumer: str) -> str:
         from .rq.bridge_main import BridgeOptions  # with RQ, which most keepers do without
@@ -184,8 +175,36 @@ def _keeper(options: WorkerOptions, namespace: Namespace, server: Connector) -> 
     return keeper
 
 
-def _wait_for_server(server: Connector, options: WorkerOptions, signals: Signals) -> Namespace | None:
-    """The namespace, when the server is there and will do; None if told to stop meanwhile. Says for what it waits."""
+def _child_options(options: WorkerOptions, partitions: int | None, consumer: str) -> str:
+    return ChildOptions(
+        url=options.url,
+        namespace=options.namespace,
+        partitions=partitions,
+        targets=list(options.targets),
+        queues=None if options.queues is None else list(options.queues),
+        consumer=consumer,
+        concurrency=options.concurrency,
+        lease_ms=options.lease_ms,
+        grace_ms=options.grace_ms,
+        log_level=_log.getEffectiveLevel(),
+    ).to_json()
+
+
+def _wait_for_server(
+    server: Connector, options: WorkerOptions, signals: Signals, *, needs_rq: bool
+) -> Namespace | None:
+    """The namespace, when the server is there and will do; None if told to stop meanwhile. Says for what it waits.
+
+    The targets are tried meanwhile: raises `TargetError` and `MissingExtra`, as `run` does.
+    """
+    spawner = ProcessSpawner(lambda consumer: _child_options(options, None, consumer))
+    with Trial(spawner) as trial:
+        return _wait_and_try(server, options, signals, trial, needs_rq)
+
+
+def _wait_and_try(
+    server: Connector, options: WorkerOptions, signals: Signals, trial: Trial, needs_rq: bool
+) -> Namespace | None:
     backoff = Backoff(SystemRandom())
     while not signals.stops():
         try:
@@ -198,5 +217,9 @@ def _wait_for_server(server: Connector, options: WorkerOptions, signals: Signals
         except ServerUnreachable as error:
             if backoff.failures % 10 == 0:
                 _log.warning("Waiting for the server: %s", error)
-            _wait([signals.fileno()], backoff.next())
+            trial.begin()
+            _wait([end for end in (signals.fileno(), trial.fileno()) if end >= 0], backoff.next())
+            trial.check()
+            if needs_rq and trial.process_tasks:
+                raise rq.missing(trial.process_tasks) from None
     return None

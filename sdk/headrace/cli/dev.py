@@ -17,6 +17,7 @@ from .options import DEV_DIRECTORY, Namespace, Url
 from .output import note
 
 if TYPE_CHECKING:
+    from headrace.targets import Registry
     from headrace_broker.locate import Located
 
     from .supervisor import Event
@@ -47,14 +48,15 @@ def dev(
     name = namespace or os.environ.get("HEADRACE_NAMESPACE") or "headrace"
     with locate(chosen) as located:
         note(f"server        {_server(chosen, located)}")
-        code = _supervise(targets, located, name, concurrency, log_level, sorted(registry.flows))
+        code = _supervise(targets, located, name, concurrency, log_level, registry)
     note("stopped")
     return code
 
 
 def _supervise(
-    targets: Sequence[str], located: Located, namespace: str, concurrency: int, log_level: str, flows: Sequence[str]
+    targets: Sequence[str], located: Located, namespace: str, concurrency: int, log_level: str, registry: Registry
 ) -> int:
+    from .readiness import Readiness, until_ready
     from .supervisor import Supervisor
 
     wake = threading.Event()
@@ -76,6 +78,7 @@ def _supervise(
     common = ["--url", located.url, "--namespace", namespace, "--lease", _LEASE, "--log-level", log_level]
     command = [sys.executable, "-m", "headrace.cli"]
     supervisor = Supervisor(tell, grace=_GRACE, final_codes=(USAGE,))
+    readiness = Readiness(located.url, namespace, registry, lambda: supervisor.pid("worker"))
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         supervisor.spawn(
@@ -85,9 +88,8 @@ def _supervise(
             "worker",
             [*command, "worker", *targets, *common, "--concurrency", str(concurrency), "--grace", _TASK_GRACE],
         )
-        note(f"namespace     {namespace}\nflows         {', '.join(flows) or 'none'}")
-        if flows:
-            note(f"try           headrace start {flows[0]} --input JSON --wait\nCtrl-C stops all")
+        if until_ready(readiness.missing, wake, note):
+            note(_welcome(namespace, sorted(registry.flows)))
         wake.wait()
         note("stopping; Ctrl-C again stops at once")
         supervisor.stop()
@@ -97,9 +99,17 @@ def _supervise(
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         supervisor.kill()
+        readiness.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     return FAILED if refused else OK
+
+
+def _welcome(namespace: str, flows: Sequence[str]) -> str:
+    lines = [f"namespace     {namespace}", f"flows         {', '.join(flows) or 'none'}"]
+    if flows:
+        lines.append(f"try           headrace start {flows[0]} --input JSON --wait")
+    return "\n".join([*lines, "Ctrl-C stops all"])
 
 
 def describe(event: Event) -> str | None:

@@ -14,6 +14,7 @@ from headrace_broker.errors import (
     InvalidInstanceId,
     PayloadError,
     ServerUnreachable,
+    UnknownSignal,
 )
 
 OK: Final = 0
@@ -40,7 +41,7 @@ def exit_code(error: BaseException) -> int:
             return NOT_FOUND
         case ServerUnreachable() | EmbeddedServerError():
             return UNREACHABLE
-        case ConfigurationError() | FlowError() | PayloadError() | InvalidInstanceId():
+        case ConfigurationError() | FlowError() | PayloadError() | InvalidInstanceId() | UnknownSignal():
             return USAGE
         case HeadraceError() | TimeoutError():
             return FAILED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -122,18 +121,25 @@ def find_flow(text: str) -> Flow[Any, Any] | str:
     from headrace.targets import load_target
 
     place, _, name = text.partition(":")
+    refused: TargetError | None = None
     try:
-        registry = load_target(text)
-    except TargetError:  # the part behind the colon may be a flow's own name instead of an attribute
-        with contextlib.suppress(TargetError):
-            if name and (named := load_target(place).flows.get(name)) is not None:
-                return named
-        raise
-    flows = list(registry.flows.values())
-    if len(flows) != 1:
-        known = ", ".join(sorted(registry.flows)) or "none"
-        raise TargetError(f"{text!r} does not say which flow to start; it has: {known}. Write {place}:FLOW.")
-    return flows[0]
+        flows = load_target(text).flows
+        if len(flows) == 1:
+            return next(iter(flows.values()))
+    except TargetError as error:
+        refused = error
+    # The part behind the colon may be a flow's own name; an attribute of that name, which is no flow, does not matter.
+    try:
+        flows = load_target(place).flows
+    except TargetError as error:
+        raise refused or error from None
+    if (named := flows.get(name)) is not None:
+        return named
+    if refused is not None:
+        raise refused
+    known = f"the flows of {place} are: {', '.join(sorted(flows))}" if flows else f"{place} has no flows"
+    problem = f"{name} is a task, not a flow" if name else "it does not say which flow to start"
+    raise TargetError(f"Target {text!r}: {problem}; {known}." + (f" Write {place}:FLOW." if flows else ""))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -24,6 +25,8 @@ STYLES: Final = {
     "terminated": "magenta",
     "queued": "dim",
 }
+
+_writing = threading.Lock()
 
 
 @cache
@@ -44,16 +47,19 @@ def print_json(data: object) -> None:
 
 
 def note(text: str) -> None:
-    """A word to the person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A word to the person, on stderr. From any thread: lines stay whole, also beside those of other processes."""
+    with _writing:
+        sys.stderr.write(f"{text}\n")  # `print` would write the end of the line by itself
+        sys.stderr.flush()
 
 
 def status_text(status: str) -> Text:
     return Text(status, style=STYLES.get(status, ""))
 
 
-def local_time(when: datetime) -> str:
-    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+def local_time(when: datetime, to: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """For people, in the zone of this machine."""
+    return when.astimezone().replace(tzinfo=None).isoformat(" ", to)
 
 
 def age(when: datetime, now: datetime | None = None) -> str:

@@ -39,9 +39,9 @@ def print_timeline(snapshot: Snapshot, history: Sequence[HistoryEvent]) -> None:
 
 
 def since(start: datetime, at: datetime) -> str:
-    """Time since the start: "+1.250 s"."""
-    seconds = (at - start).total_seconds()
-    return f"{seconds:+.3f} s" if abs(seconds) < 60 else f"+{format_duration(max(0, int(seconds * 1000)))}"
+    """Time since the start: "+1.250 s". What the clocks of two servers put before it is at the start."""
+    seconds = max(0.0, (at - start).total_seconds())
+    return f"{seconds:+.3f} s" if seconds < 60 else f"+{format_duration(int(seconds * 1000))}"
 
 
 def details(event: HistoryEvent) -> str:
@@ -69,7 +69,7 @@ def _specific(kind: str, fields: Mapping[str, Any]) -> list[str]:
             return [f"{str(fields.get('cause', '')).replace('_', ' ')}", f"losses {fields.get('losses', 0)}"]
         case "retry_scheduled" | "timer_started" | "signal_awaited":
             due = _number(fields.get("due"))
-            return [str(fields.get("signal", "")), f"due {local_time(moment(due))}" if due else ""]
+            return [str(fields.get("signal", "")), f"due {local_time(moment(due), 'milliseconds')}" if due else ""]
         case "routed":
             return [f"to {fields.get('key')}"]
         case "ended" | "blocked":

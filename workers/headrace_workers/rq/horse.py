@@ -154,7 +154,7 @@ class Horse:
             return "completed", output_of(result, task)
         except OutOfTime as error:
             text = f"Task {message.task!r} ran longer than its time-out of {message.timeout_ms / 1000:g} s."
-            return "timed_out", failure_of(error)._replace(type=TaskTimedOut.__name__, message=text)
+            return "timed_out", failure_of(TaskTimedOut(text).with_traceback(error.__traceback__))
         except BaseException as error:  # noqa: BLE001 also SystemExit: it is the task's failure
             return "failed", failure_of(error, task)
 
