@@ -10,6 +10,7 @@ the simulator has its own.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -127,6 +128,11 @@ async def call_async(link: AsyncLink, *command: Argument) -> Reply:
     return raise_error((await link.exchange([command]))[0])
 
 
+def is_wrong_type(reply: Reply) -> bool:
+    """Whether a command met a key of another type: a strange hand was there."""
+    return isinstance(reply, ServerError) and "wrong kind of value" in str(reply)
+
+
 def raise_error(reply: Reply) -> Reply:
     """The reply, unless it is an error: then raises it."""
     if isinstance(reply, ServerError):
@@ -157,6 +163,18 @@ def pack(commands: Iterable[Command]) -> bytes:
     return b"".join([_pack_command(command) for command in commands])
 
 
+def shown(url: str) -> str:
+    """The URL for people's eyes: without its password."""
+    return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", url)
+
+
+def _refused(url: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"The server at {shown(url)} refused the user or password: {error}. They belong into the URL: "
+        "redis://USER:PASSWORD@host:6379/0."
+    )
+
+
 @dataclass(frozen=True)
 class Server:
     """A real server, by URL: `redis://`, `rediss://` or `unix://`."""
@@ -168,7 +186,8 @@ class Server:
             _parse_url(self.url)
         except ValueError as error:
             raise ConfigurationError(
-                f"A server URL looks like redis://host:6379/0, rediss://… or embedded://DIR; got {self.url!r}: {error}."
+                f"A server URL looks like redis://host:6379/0, rediss://… or embedded://DIR; got {shown(self.url)}: "
+                f"{error}."
             ) from None
 
     def connect(self, *, timeout: float = 5.0) -> Link:
@@ -240,10 +259,12 @@ class RedisLink:
     def open(self, url: str) -> None:
         try:
             self._connection.connect()
+        except redis.AuthenticationError as error:
+            raise _refused(url, error) from error
         except _LOST as error:
-            raise ServerUnreachable(f"No server answers at {url}: {error}") from error
+            raise ServerUnreachable(f"No server answers at {shown(url)}: {error}") from error
         except redis.RedisError as error:
-            raise ServerError(f"The server at {url} refused the connection: {error}") from error
+            raise ServerError(f"The server at {shown(url)} refused the connection: {error}") from error
 
     def send(self, commands: Sequence[Command]) -> None:
         self._check()
@@ -293,11 +314,14 @@ class AsyncRedisLink:
         try:
             async with asyncio.timeout(self._timeout):  # redis-py's own does not hold for its first commands
                 await self._connection.connect()
+        except redis.AuthenticationError as error:
+            await self.close()
+            raise _refused(url, error) from error
         except (*_LOST, TimeoutError) as error:
             await self.close()
-            raise ServerUnreachable(f"No server answers at {url}: {error}") from error
+            raise ServerUnreachable(f"No server answers at {shown(url)}: {error}") from error
         except redis.RedisError as error:
-            raise ServerError(f"The server at {url} refused the connection: {error}") from error
+            raise ServerError(f"The server at {shown(url)} refused the connection: {error}") from error
 
     async def exchange(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         self._check()

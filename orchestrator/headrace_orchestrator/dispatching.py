@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from headrace_broker.codec import INLINE_LIMIT
-from headrace_broker.connection import Command, Link, exchange, raise_error
+from headrace_broker.connection import Command, Link, exchange, is_wrong_type, raise_error
 from headrace_broker.errors import MessageError
 from headrace_broker.keys import PartitionKeys
 from headrace_broker.values import Composite, Inline, Output, Value, composite, parse
@@ -85,6 +85,8 @@ class SlotReader:
             return
         commands: list[Command] = [("HMGET", self._keys.outputs(inc), *slots) for inc, slots in missing.items()]
         for (incarnation, slots), reply in zip(missing.items(), exchange(self._link, commands), strict=True):
+            if is_wrong_type(reply):  # one instance's harm, not the partition's
+                raise MessageError(f"The outputs of incarnation {incarnation} are no hash: {reply}")
             for slot, value in zip(slots, cast("list[bytes | None]", raise_error(reply)), strict=True):
                 if value is not None:
                     self._read[incarnation, slot] = value

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from headrace_broker.commit import Meta
-from headrace_broker.connection import Connector, Link, call, exchange
-from headrace_broker.errors import Fenced, ServerError, ServerUnreachable
+from headrace_broker.commit import ORIGIN
+from headrace_broker.connection import Connector, Link, Reply, call, exchange
+from headrace_broker.errors import Fenced, HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 
 from .clock import ServerClock
+from .inbox import entry_key
 from .leases import LeaseJudge
 from .loader import Programs
 from .metrics import Metrics
@@ -89,10 +91,10 @@ class Holding:
         link = self._link or connector.connect()
         self._link = link
         try:
-            meta = self._ownership.acquire(link)
+            meta = self._ownership.acquire(link, self._highest_id)
             if meta is None:
                 return
-            meta = self._above_streams(link, meta)
+            meta = replace(meta, signals=self._signals_cursor(link, meta.signals))
             partition = Partition(
                 self._keys,
                 self.number,
@@ -105,26 +107,26 @@ class Holding:
                 self._monotonic,
             )
             partition.open()
-        except (ServerUnreachable, ServerError):
+        except HeadraceError:
             self.drop()
             raise
         self.partition = partition
         self.judge.contact_lost(self._monotonic())
         log.info("Partition %d: owned, at commit %d.", self.number, meta.commit)
 
-    def _above_streams(self, link: Link, meta: Meta) -> Meta:
-        """Commit numbers go above every id in the partition's task streams, which a stray XADD may have raised."""
+    def _highest_id(self, link: Link) -> int:
+        """The highest id in the partition's task streams, which a stray XADD may have raised: commits go above it."""
         names = sorted(name.decode() for name in call(link, "SMEMBERS", self._keys.queues))
-        highest = meta.commit
-        for reply in exchange(link, [("XINFO", "STREAM", self._partition_keys.tasks(name)) for name in names]):
-            if isinstance(reply, ServerError):
-                continue  # no such stream yet
-            facts = dict(zip(reply[::2], reply[1::2], strict=True))
-            highest = max(highest, int(facts[b"last-generated-id"].partition(b"-")[0]))
-        if highest == meta.commit:
-            return meta
-        call(link, "HSET", self._partition_keys.meta, "commit", highest)
-        return Meta(meta.token, highest, meta.epoch, meta.now, meta.events, meta.starts, meta.signals)
+        streams = exchange(link, [("XINFO", "STREAM", self._partition_keys.tasks(name)) for name in names])
+        return max((entry_key(last_id(reply))[0] for reply in streams), default=0)
+
+    def _signals_cursor(self, link: Link, cursor: str) -> str:
+        """The cursor, unless it lies above the stream's end: a promoted server may have lost the tail (DESIGN 5)."""
+        end = last_id(exchange(link, [("XINFO", "STREAM", self._keys.signals)])[0])
+        if entry_key(cursor) <= entry_key(end):
+            return cursor
+        log.warning("Partition %d: raw signals were read to %s, but they end at %s.", self.number, cursor, end)
+        return end
 
     def _commit_cursor(self, now: float) -> None:
         """Writes down which raw signals were passed over, so that partition 0's owner may trim them."""
@@ -197,6 +199,14 @@ class Holding:
         except (ServerUnreachable, ServerError) as error:
             log.warning("Partition %d: not released, its ownership runs out by itself: %s", self.number, error)
         self.drop()
+
+
+def last_id(reply: Reply) -> str:
+    """A stream's last id, from the reply of XINFO STREAM; the origin if there is no such stream."""
+    if isinstance(reply, ServerError):
+        return ORIGIN
+    facts = dict(zip(reply[::2], reply[1::2], strict=True))
+    return str(facts[b"last-generated-id"].decode())
 
 
 def _due(score: bytes) -> int:

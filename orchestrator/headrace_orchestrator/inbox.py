@@ -32,6 +32,8 @@ Source = Literal["events", "starts", "signals", "timers", "leases"]
 """Where an item came from. The first three have a cursor in `meta`."""
 
 CURSORS: Final[tuple[Source, ...]] = ("events", "starts", "signals")
+NAME_LIMIT: Final = 256
+"""Bytes of a signal's name in UTF-8."""
 RawEntry = tuple[str, dict[bytes, bytes]]
 
 
@@ -175,8 +177,8 @@ def _raw_signal(id: str, fields: dict[bytes, bytes]) -> Item:
         name = fields[b"name"].decode()
     except KeyError as error:
         raise MessageError(f"A raw signal has the fields instance, name and payload; {error} is missing.") from None
-    if not name:
-        raise MessageError("A raw signal's name is empty.")
+    if not 1 <= len(fields[b"name"]) <= NAME_LIMIT or not name.isprintable():
+        raise MessageError(f"A signal's name has 1 to {NAME_LIMIT} printable bytes; got {name[:40]!r}.")
     payload = fields.get(b"payload", b"null")
     codec.check_size(payload, codec.PAYLOAD_LIMIT)
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from headrace_broker import records
-from headrace_broker.connection import Command, Link, Reply, exchange, raise_error
+from headrace_broker.connection import Command, Link, Reply, exchange, is_wrong_type, raise_error
 from headrace_broker.definitions import Definition
-from headrace_broker.errors import MessageError, ServerError
+from headrace_broker.errors import MessageError
 from headrace_broker.instances import STATUSES
 from headrace_broker.keys import Keys, PartitionKeys
 
@@ -50,7 +50,7 @@ def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[
 
 def _rows(reply: Reply) -> list[bytes]:
     """The reply of HGETALL. Raises `MessageError` for a key that is no hash: that is one instance's harm, not all's."""
-    if isinstance(reply, ServerError) and "wrong kind of value" in str(reply):
+    if is_wrong_type(reply):
         raise MessageError(str(reply))
     return cast("list[bytes]", raise_error(reply))
 
@@ -84,6 +84,9 @@ class Programs:
         commands: list[Command] = [("GET", self._keys.definition(digest)) for digest in missing]
         problems: dict[str, str] = {}
         for digest, reply in zip(missing, exchange(link, commands), strict=True):
+            if is_wrong_type(reply):
+                problems[digest] = f"Definition {digest} is no string: {reply}"
+                continue
             data = cast("bytes | None", raise_error(reply))
             if data is None:
                 problems[digest] = f"Definition {digest} is not stored. Start a worker or client that has the flow."
@@ -93,6 +96,3 @@ class Programs:
             except MessageError as error:
                 problems[digest] = str(error)
         return problems
-
-
-Lookup = Callable[[str], Program | None]

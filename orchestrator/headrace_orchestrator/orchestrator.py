@@ -12,7 +12,14 @@ from random import Random
 
 from headrace_broker.connection import Connector, Link, exchange, raise_error
 from headrace_broker.conversations import converse
-from headrace_broker.errors import CommitDamaged, Fenced, HeadraceError, ServerError, ServerUnreachable
+from headrace_broker.errors import (
+    CommitDamaged,
+    Fenced,
+    HeadraceError,
+    MessageError,
+    ServerError,
+    ServerUnreachable,
+)
 from headrace_broker.keys import Keys
 
 from .blocking import MAX_BLOCK_MS, BlockingReader
@@ -66,8 +73,9 @@ class Orchestrator:
         """One turn; whether it did anything. `max_block_ms` 0 never waits (the simulator's choice). `wait` is told when
         a wait that may be interrupted begins (True) and has ended (False).
 
-        Raises `ServerUnreachable` when the server is gone: everything in memory is dropped then, and the next step
-        connects anew.
+        Raises `ServerUnreachable` when the server is gone, and `ServerError` when it answers but not with what was
+        asked (it loads its data, or a key is of another type): everything in memory is dropped then, and the next
+        step connects anew.
         """
         try:
             reader = self._connected()
@@ -76,7 +84,7 @@ class Orchestrator:
                 return True
             idle = min(max_block_ms, self._idle_ms())
             return self._blocking_turn(reader, idle, wait or _ignore) if idle > 0 else False
-        except ServerUnreachable:
+        except (ServerUnreachable, ServerError):
             self.disconnect()
             raise
 
@@ -111,7 +119,7 @@ class Orchestrator:
         for holding in self._holdings:
             try:
                 holding.maintain(self._connector, reader)
-            except (Fenced, ServerError) as error:
+            except (Fenced, ServerError, MessageError) as error:
                 self._lost(holding, error)
         owned = [holding for holding in self._holdings if holding.partition is not None]
         self._metrics.partitions_owned.set(len(owned))
@@ -142,18 +150,20 @@ class Orchestrator:
         owned = [holding for holding in self._holdings if holding.partition is not None]
         streams: list[str] = [self.keys.signals]
         cursors: list[str] = [earliest([h.live.cursors["signals"] for h in owned])] if owned else ["$"]
+        count = self._options.batch
         for holding in owned:
             live = holding.live
             streams.append(live.keys.events)
             cursors.append(live.cursors["events"])
-            if live.window.room(self._monotonic(), self._options.batch):
+            if room := live.window.room(self._monotonic(), self._options.batch):
+                count = min(count, room)  # COUNT holds for each stream
                 streams.append(live.keys.starts)
                 cursors.append(live.cursors["starts"])
         if self._blocking is None:
             self._blocking = BlockingReader(self._connector.connect())
         wait(True)
         began = self._monotonic()
-        reply = self._blocking.read(self._options.batch, streams, cursors, wait_ms, reader)
+        reply = self._blocking.read(count, streams, cursors, wait_ms, reader)
         wait(False)
         self._heard(began, wait_ms / 1000)
         by_stream = dict(entries(reply))
@@ -204,7 +214,7 @@ class Orchestrator:
         if isinstance(error, Fenced):
             self._metrics.fenced.inc()
             log.warning("Partition %d: fenced: %s", holding.number, error)
-        elif isinstance(error, CommitDamaged):
+        elif isinstance(error, (CommitDamaged, MessageError)):
             log.error("Partition %d: stopped: %s", holding.number, error)
             holding.stop_for_good()
         else:

@@ -31,32 +31,30 @@ class Ownership:
         self._secret = bits()
         self._trusted_until = 0.0
 
-    def acquire(self, link: Link) -> Meta | None:
+    def acquire(self, link: Link, highest: Callable[[Link], int]) -> Meta | None:
         """The partition's meta under our new token; None while somebody else holds it.
 
-        The key may still be ours from before a connection was lost; the token is new all the same.
+        The key may still be ours from before a connection was lost; the token is new all the same. `highest` gives the
+        number above which commits must go on, whatever `meta` says. Raises `MessageError` for a `meta` that is none.
         """
         began = self._monotonic()
         if call(link, "SET", self._keys.owner, self._secret, "NX", "PX", self._lease_ms) is None:
             if call(link, "GET", self._keys.owner) != self._secret.encode():
                 return None
             call(link, "PEXPIRE", self._keys.owner, self._lease_ms)
+        floor = highest(link)
         replies = exchange(link, [("WATCH", self._keys.meta), ("HGETALL", self._keys.meta)])
         meta = Meta.parse(cast("list[bytes]", raise_error(replies[1])))
         epoch = meta.epoch + 1
         token = f"{epoch:x}{self._bits()}"
-        fields = ("token", token, "epoch", epoch, "commit", meta.commit)
+        commit = max(meta.commit, floor)
+        fields = ("token", token, "epoch", epoch, "commit", commit)
         replies = exchange(link, [("MULTI",), ("HSET", self._keys.meta, *fields), ("EXEC",)])
         if raise_error(replies[-1]) is None:
             self.release(link)
             return None
         self._trusted_until = began + self._lease_ms / 1000
-        return Meta(token, meta.commit, epoch, meta.now, meta.events, meta.starts, meta.signals)
-
-    @property
-    def trusted(self) -> bool:
-        """Trust counts from the start of the renewal."""
-        return self._monotonic() < self._trusted_until
+        return Meta(token, commit, epoch, meta.now, meta.events, meta.starts, meta.signals)
 
     @property
     def renewal_due(self) -> float:
@@ -66,7 +64,8 @@ class Ownership:
     def renew(self, link: Link) -> None:
         """By PEXPIRE, which works while the server is out of memory. Raises `Fenced` when the key is not ours."""
         began = self._monotonic()
-        holder, _ = exchange(link, [("GET", self._keys.owner), ("PEXPIRE", self._keys.owner, self._lease_ms)])
+        holder, renewed = exchange(link, [("GET", self._keys.owner), ("PEXPIRE", self._keys.owner, self._lease_ms)])
+        raise_error(renewed)
         if raise_error(holder) != self._secret.encode():
             raise Fenced("The partition's ownership ran out, or another orchestrator took it.")
         self._trusted_until = began + self._lease_ms / 1000

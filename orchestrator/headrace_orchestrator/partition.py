@@ -12,7 +12,7 @@ from headrace_broker.definitions import TaskCall
 from headrace_broker.errors import Fenced, MessageError, ServerError, ServerUnreachable
 from headrace_broker.instances import ENDED
 from headrace_broker.keys import Keys
-from headrace_broker.messages import ResultMessage, SignalMessage
+from headrace_broker.messages import CancelMessage, ResultMessage, SignalMessage
 from headrace_broker.records import Token
 
 from .cache import Caches, Recent
@@ -20,6 +20,7 @@ from .clock import ServerClock
 from .dispatching import SlotReader
 from .engine import apply as engine
 from .engine.model import Context, Draft, Instance
+from .engine.program import Program
 from .inbox import CURSORS, Item, entry_key, references
 from .loader import Programs, load_instances
 from .metrics import Metrics
@@ -165,9 +166,9 @@ class Partition:
         reader.prepare(changed)
         cursors = _cursors(items)
         commands = write(self.keys, changed, items, cursors, now, reader.value)
-        self.cursors |= cursors
         self._dispatched_at.put(self._commits.next, now)
-        self._commits.send(commands, {**self.cursors, "now": now})
+        self._commits.send(commands, {**self.cursors, **cursors, "now": now})
+        self.cursors |= cursors
         self._batch = Batch(items, changed, dict(self.cursors), now, self._monotonic())
 
     def _date(self, items: Sequence[Item]) -> int:
@@ -187,8 +188,11 @@ class Partition:
         event = item.event
         if event is None:
             return
-        if draft.status == "blocked":
+        if draft.status == "blocked" and not (isinstance(event, CancelMessage) and draft.counters.active == 0):
             park(draft, item)
+        elif draft.status == "blocked":
+            # Nothing is handed out, so no node is needed to take anything back, nor a definition that may be missing.
+            engine.apply(draft, Program(draft.instance.flow, draft.instance.definition, 0, ()), event, context)
         elif problem is not None:
             if draft.status in ENDED:
                 item.stale = True

@@ -13,9 +13,9 @@ from types import FrameType
 from prometheus_client import CollectorRegistry, start_http_server
 
 from headrace_broker.checks import check_server
-from headrace_broker.connection import Connector, Server
+from headrace_broker.connection import Connector, Server, shown
 from headrace_broker.conversations import converse
-from headrace_broker.errors import ConfigurationError, ServerUnreachable
+from headrace_broker.errors import ConfigurationError, HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import open_namespace
 
@@ -72,7 +72,7 @@ def run(options: OrchestratorOptions, connector: Connector | None = None) -> int
         orchestrator = Orchestrator(
             server, keys, partitions, options, metrics, monotonic=time.monotonic, random=SystemRandom()
         )
-        log.info("Orchestrator of namespace %r at %s, %d partitions.", options.namespace, server.url, partitions)
+        log.info("Orchestrator of namespace %r at %s, %d partitions.", options.namespace, shown(server.url), partitions)
         # What lives by now lives for good; and records hold no cycles, so looking for some less often loses nothing.
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
@@ -115,7 +115,7 @@ class _Complaint:
     def __init__(self) -> None:
         self._due = 0.0
 
-    def say(self, error: ServerUnreachable) -> None:
+    def say(self, error: HeadraceError) -> None:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + _REMIND_SECONDS
@@ -133,7 +133,7 @@ def _loop(orchestrator: Orchestrator, stopper: _Stopper) -> None:
             orchestrator.step(wait=_interruptible(stopper))
             delay = _FIRST_DELAY
             complaint.over()
-        except ServerUnreachable as error:
+        except (ServerUnreachable, ServerError) as error:  # such as LOADING after a restart
             complaint.say(error)
             delay = _pause(delay, stopper)
 
@@ -148,10 +148,12 @@ def _interruptible(stopper: _Stopper) -> Callable[[bool], None]:
 
 
 def _pause(delay: float, stopper: _Stopper) -> float:
+    """Waits before the next try; returns the delay after that one. Raises `_Stop` as soon as that is asked for."""
     stopper.waiting = True
     try:
-        if not stopper.stopping:
-            time.sleep(delay * SystemRandom().uniform(0.8, 1.2))
+        if stopper.stopping:
+            raise _Stop
+        time.sleep(delay * SystemRandom().uniform(0.8, 1.2))
     finally:
         stopper.waiting = False
     return min(delay * 2, _LONGEST_DELAY)
@@ -170,6 +172,6 @@ def _wait_for_server(server: Connector, options: OrchestratorOptions, stopper: _
                 return namespace.keys, namespace.partitions
             finally:
                 link.close()
-        except ServerUnreachable as error:
+        except (ServerUnreachable, ServerError) as error:  # such as LOADING after a restart
             complaint.say(error)
             delay = _pause(delay, stopper)

@@ -58,14 +58,13 @@ class Survey:
         return Found(lengths, frozenset(stream for worker in workers for stream in worker.streams))
 
     def _trim_signals(self) -> Conversation[None]:
-        """Outside commits, so that it works whatever the partitions do; never past what every partition has read."""
+        """Outside commits, so that it works whatever the partitions do; never past what every partition has read,
+        but for the limit, which holds even if a partition has not been owned for long."""
+        yield from ask(("XTRIM", self._keys.signals, "MAXLEN", "~", SIGNALS_LIMIT))
         cursors = yield from ask(*(("HGET", self._keys.partition(n).meta, "signals") for n in range(self._partitions)))
         if any(cursor is None for cursor in cursors):
             return
         lowest = min((cursor.decode() for cursor in cast("list[bytes]", cursors)), key=entry_key)
         if lowest != self._trimmed:
-            yield from ask(
-                ("XTRIM", self._keys.signals, "MINID", after(lowest)),
-                ("XTRIM", self._keys.signals, "MAXLEN", "~", SIGNALS_LIMIT),
-            )
+            yield from ask(("XTRIM", self._keys.signals, "MINID", after(lowest)))
             self._trimmed = lowest

@@ -97,7 +97,7 @@ class TestRawSignals:
         [
             (("foo", "bar"), "'instance' is missing"),
             (("instance", "c", "payload", "1"), "'name' is missing"),
-            (("instance", "c", "name", "", "payload", "1"), "name is empty"),
+            (("instance", "c", "name", "", "payload", "1"), "1 to 256 printable"),
             (("instance", "c", "name", "go", "payload", "{"), "payload is JSON"),
             (("instance", "c", "name", "go", "payload", b"\xff"), "payload is JSON"),
             (("instance", "c", "name", "go", "payload", "[" * 100_000), "payload is JSON"),

@@ -283,6 +283,20 @@ def test_what_a_wedged_child_held_beside_the_guilty_task_counts_as_no_loss(world
     }
 
 
+def test_an_entry_of_another_partition_is_not_the_revoked_one(world: World) -> None:
+    child = world.run()
+    one, other = (source.key for source in tasks.sources(world.feed.namespace.all_partitions[:2], ["default"]))
+    child.says.append(Report([Held(one, ["7-0"], [True]), Held(other, ["7-0"], [True])], 0))
+    (known,) = world.keeper.children
+    known.listen(world.now)
+    known.revoke([(0, "7-0")])
+    assert known.revoked == {(0, "7-0")}
+    child.says.append(Report([Held(other, ["7-0"], [True])], 0))
+    known.listen(world.now)
+    assert not known.revoked, "what was revoked has ended"
+    child.says.append(Report([], 0))
+
+
 def test_targets_that_cannot_be_loaded_end_it_with_their_message(world: World) -> None:
     world.first_words = lambda: [Failed("Target 'x.py': there is no file x.py.")]
     world.step()
