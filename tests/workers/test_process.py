@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -280,6 +282,29 @@ def test_it_waits_for_a_server_that_is_away_and_says_so(start: Start) -> None:
     assert worker.process.poll() is None
     worker.stop()
     assert worker.ended() == 0
+
+
+class _Busy(socketserver.StreamRequestHandler):
+    """A server that refuses whatever it is asked."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            if line.startswith(b"*"):
+                self.wfile.write(b"-BUSY Redis is busy running a script.\r\n")
+
+
+@ONE_SERVER
+def test_it_waits_for_a_server_that_refuses_and_says_so(start: Start) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Busy) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        worker = start(url=f"redis://127.0.0.1:{server.server_address[1]}/0")
+        wait_until(lambda: "Waiting for the server" in worker.said, why="it says for what it waits")
+        assert "BUSY Redis is busy" in worker.said
+        assert worker.process.poll() is None
+        worker.stop()
+        assert worker.ended() == 0
+        server.shutdown()
 
 
 @ONE_SERVER

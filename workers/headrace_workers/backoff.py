@@ -1,8 +1,16 @@
-"""Waiting longer after each failure in a row, and never in step with others."""
+"""Waiting longer after each failure in a row, and never in step with others; and saying for what one waits."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
 from random import Random
+from typing import Final
+
+_SAY_SECONDS: Final = 10.0
+
+_log = logging.getLogger("headrace.worker")
 
 
 class Backoff:
@@ -21,3 +29,18 @@ class Backoff:
 
     def reset(self) -> None:
         self.failures = 0
+
+
+class Waiting:
+    """Says for what one waits: at once, then every 10 s."""
+
+    def __init__(self, what: str = "the server", monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._monotonic = monotonic
+        self._due: float | None = None
+
+    def say(self, error: Exception) -> None:
+        now = self._monotonic()
+        if self._due is None or now >= self._due:
+            self._due = now + _SAY_SECONDS
+            _log.warning("Waiting for %s: %s", self._what, error)

@@ -176,6 +176,9 @@ class Bench:
             ended = await attempt.run(self._resolve, self._executor)
         except asyncio.CancelledError as error:
             ended = None if held.stopped else failure_of(error, attempt.task)
+        self._finish(held, attempt, ended)
+
+    def _finish(self, held: Held, attempt: Attempt, ended: Output | Failure | None) -> None:
         if not held.posted:
             self._end(held, ended)
         held.disarm()
@@ -267,8 +270,14 @@ class Bench:
         held.disarm()
         held.attempt.ask_to_stop()
         held.running.cancel()
+        held.running.add_done_callback(lambda _: self._finish_unbegun(held))
         if held.attempt.thread is None:
             held.timer = self._loop.call_later(self._patience, self._outstay, held)
+
+    def _finish_unbegun(self, held: Held) -> None:
+        """A coroutine that is cancelled before its first step never runs: not even `_run`, which frees the slot."""
+        if self._slots.running.get(held.place) is held and held.attempt is not None and held.attempt.thread is None:
+            self._finish(held, held.attempt, None)
 
     def _outstay(self, held: Held) -> None:
         """A coroutine that has not ended although it was cancelled."""

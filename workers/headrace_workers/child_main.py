@@ -19,12 +19,12 @@ from headrace.client import schema_text
 from headrace.targets import Registry, load_targets
 from headrace_broker.connection import Server
 from headrace_broker.conversations import Conversation, converse_async
-from headrace_broker.errors import HeadraceError, ServerUnreachable
+from headrace_broker.errors import HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import Namespace
 from headrace_broker.registry import store_flow
 
-from .backoff import Backoff
+from .backoff import Backoff, Waiting
 from .child import ChildLoop, ChildSettings
 from .executors import Threads
 from .options import ChildOptions
@@ -99,8 +99,9 @@ def _ready(served: Served) -> Ready:
 
 
 async def _store_flows(options: ChildOptions, registry: Registry, namespace: Namespace) -> None:
-    """Makes the flows of the targets known, however long the server is away. Raises `ServerError`."""
+    """Makes the flows of the targets known, however long the server is away or refuses."""
     backoff = Backoff(Random())
+    waiting = Waiting()
     while True:
         try:
             link = await Server(options.url).connect_async()
@@ -111,9 +112,8 @@ async def _store_flows(options: ChildOptions, registry: Registry, namespace: Nam
             finally:
                 await link.close()
             return
-        except ServerUnreachable as error:
-            if backoff.failures == 0:
-                _log.warning("Waiting for the server: %s", error)
+        except (ServerUnreachable, ServerError) as error:
+            waiting.say(error)
             await asyncio.sleep(backoff.next())
 
 

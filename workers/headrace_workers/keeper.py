@@ -74,9 +74,11 @@ class Keeper:
         self._random = random
         self._lease = settings.lease_ms / 1000
         now = monotonic()
-        self._cots = [Cot(random, now) for _ in range(settings.processes)]
+        self._partition_of: dict[str, int] = {}
+        """By key of a stream."""
+        self._cots = [Cot(random, now, self._partition_of) for _ in range(settings.processes)]
         self._bridge_spawner = bridge
-        self._bridge = Cot(random, now)
+        self._bridge = Cot(random, now, self._partition_of)
         self._born = 0
         self._estates: list[Estate] = []
         self._estates_due = now
@@ -91,8 +93,6 @@ class Keeper:
         self._give_up_at: float | None = None
         self._ready: Ready | None = None
         """What children serve; once known, a child that fails to start is tried again."""
-        self._partition_of: dict[str, int] = {}
-        """By key of a stream."""
         self.failure: str | None = None
         """Why there is no point in going on."""
         self.done = False

@@ -6,7 +6,7 @@ No server here: listening, judging and spawning only, over an injected spawner a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Final, Protocol
 
@@ -59,11 +59,12 @@ class Spawner(Protocol):
 
 
 class Child:
-    """What is known of one child process."""
+    """What is known of one child process. `partition_of` is by stream's key, and grows."""
 
-    def __init__(self, consumer: str, process: ChildProcess, now: float) -> None:
+    def __init__(self, consumer: str, process: ChildProcess, now: float, partition_of: Mapping[str, int]) -> None:
         self.consumer = consumer
         self.process = process
+        self._partition_of = partition_of
         self.born = now
         self.heard = now
         self.ready: Ready | None = None
@@ -71,8 +72,8 @@ class Child:
         self.held: dict[tuple[str, str], bool] = {}
         """By (stream's key, entry): whether it was begun, as last heard."""
         self.report_is_new = False
-        self.revoked: set[str] = set()
-        """Entries that it was told to stop and still held when last heard."""
+        self.revoked: set[Place] = set()
+        """What it was told to stop and still held when last heard."""
         self.killed: str | None = None
         self._blocked = False
 
@@ -103,7 +104,7 @@ class Child:
         self.held = {
             (row.key, entry): begun for row in report.held for entry, begun in zip(row.entries, row.begun, strict=True)
         }
-        self.revoked &= {entry for _, entry in self.held}
+        self.revoked &= self._places()
         self.report_is_new = True
         blocked = report.blocked_ms >= _BLOCKED_MS
         if blocked and not self._blocked:
@@ -113,6 +114,10 @@ class Child:
                 report.blocked_ms / 1000,
             )
         self._blocked = blocked
+
+    def _places(self) -> set[Place]:
+        """What it holds. The same entry may be in several partitions."""
+        return {(self._partition_of[key], entry) for key, entry in self.held if key in self._partition_of}
 
     def by_stream(self) -> dict[str, list[str]]:
         """The entries it holds, by stream's key."""
@@ -128,8 +133,7 @@ class Child:
     def revoke(self, places: Iterable[Place]) -> None:
         chosen = list(places)
         if chosen:
-            held = {entry for _, entry in self.held}
-            self.revoked.update(entry for _, entry in chosen if entry in held)
+            self.revoked |= self._places().intersection(chosen)
             self.process.send(Revoked(chosen))
 
     def drain(self, grace_ms: int) -> None:
@@ -153,10 +157,11 @@ class Child:
 class Cot:
     """A place for one child; when it dies, another is put in its place."""
 
-    def __init__(self, random: Random, now: float) -> None:
+    def __init__(self, random: Random, now: float, partition_of: Mapping[str, int]) -> None:
         self.child: Child | None = None
         self.due = now
         """When to spawn, if there is no child."""
+        self._partition_of = partition_of
         self._backoff = Backoff(random, first=0.1, cap=5.0)
         self._deaths = 0
 
@@ -167,7 +172,7 @@ class Cot:
             _log.error("A child cannot be started: %s", error)
             self.due = now + self._backoff.next()
             return
-        self.child = Child(consumer, process, now)
+        self.child = Child(consumer, process, now, self._partition_of)
 
     def bury(self, now: float) -> None:
         """The child has died: the next comes at once, later if they die young one after the other."""

@@ -17,12 +17,12 @@ from typing import Final
 from headrace_broker.checks import check_server
 from headrace_broker.connection import Connector, Server
 from headrace_broker.conversations import converse
-from headrace_broker.errors import ConfigurationError, MissingExtra, ServerUnreachable, TargetError
+from headrace_broker.errors import ConfigurationError, MissingExtra, ServerError, ServerUnreachable, TargetError
 from headrace_broker.locate import DEFAULT_URL
 from headrace_broker.namespace import Namespace, open_namespace
 
 from . import rq
-from .backoff import Backoff
+from .backoff import Backoff, Waiting
 from .keeper import Keeper, KeeperSettings
 from .options import ChildOptions
 from .revocations import Revocations
@@ -193,7 +193,7 @@ def _child_options(options: WorkerOptions, partitions: int | None, consumer: str
 def _wait_for_server(
     server: Connector, options: WorkerOptions, signals: Signals, *, needs_rq: bool
 ) -> Namespace | None:
-    """The namespace, when the server is there and will do; None if told to stop meanwhile. Says for what it waits.
+    """The namespace, when the server is there, answers and will do; None if told to stop meanwhile. Says why it waits.
 
     The targets are tried meanwhile: raises `TargetError` and `MissingExtra`, as `run` does.
     """
@@ -206,6 +206,7 @@ def _wait_and_try(
     server: Connector, options: WorkerOptions, signals: Signals, trial: Trial, needs_rq: bool
 ) -> Namespace | None:
     backoff = Backoff(SystemRandom())
+    waiting = Waiting()
     while not signals.stops():
         try:
             link = server.connect()
@@ -214,9 +215,8 @@ def _wait_and_try(
                 return converse(link, open_namespace(options.namespace))
             finally:
                 link.close()
-        except ServerUnreachable as error:
-            if backoff.failures % 10 == 0:
-                _log.warning("Waiting for the server: %s", error)
+        except (ServerUnreachable, ServerError) as error:  # one that loads its data, or is read-only, recovers too
+            waiting.say(error)
             trial.begin()
             _wait([end for end in (signals.fileno(), trial.fileno()) if end >= 0], backoff.next())
             trial.check()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from rq.registry import FailedJobRegistry
 
 from headrace_broker.connection import call
 from headrace_workers.rq.jobs import BEAT_SECONDS, Jobs, NewJob, View
@@ -51,10 +50,10 @@ def test_an_rq_worker_of_ours_that_misses_its_beats_is_dead(jobs: Jobs, feed: Fe
 
 def test_tidying_leaves_the_failed_jobs_of_other_keepers(jobs: Jobs, feed: Feed) -> None:
     ours, theirs = (_queue(jobs, feed, f"{keeper}.1.rq1", "failed") for keeper in ("ours", "theirs"))
-    registry = FailedJobRegistry(f"headrace:{feed.namespace.keys.ns}:default", connection=jobs._redis)
+    registry = f"rq:failed:headrace:{feed.namespace.keys.ns}:default"
     for job_id in (ours, theirs):
-        call(feed.link, "ZADD", registry.key, 4102444800, job_id)
+        call(feed.link, "ZADD", registry, 4102444800, job_id)
     jobs.tidy("ours.")
     assert [call(feed.link, "EXISTS", f"rq:job:{job_id}") for job_id in (ours, theirs)] == [0, 1]
     jobs.discard([theirs])
-    assert call(feed.link, "EXISTS", registry.key) == 0
+    assert call(feed.link, "EXISTS", registry) == 0

@@ -22,7 +22,7 @@ from headrace_broker.connection import Server
 from headrace_broker.errors import ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import Namespace
-from headrace_workers.backoff import Backoff
+from headrace_workers.backoff import Backoff, Waiting
 from headrace_workers.child import ChildLoop, ChildSettings, Supplies
 from headrace_workers.child_main import ignore_signal
 from headrace_workers.executors import Executor, Threads
@@ -158,13 +158,13 @@ class Bridge:
     async def _tidy(self, rq: Executor) -> None:
         """Removes what an earlier bridge of this keeper left, however long RQ's server is away."""
         backoff = Backoff(Random())
+        waiting = Waiting("RQ's server")
         while True:
             try:
                 await rq.submit(lambda: self._jobs.tidy(f"{self._options.keeper}."))
                 return
             except (ServerUnreachable, ServerError) as error:
-                if backoff.failures == 0:
-                    logging.getLogger("headrace.worker").warning("Waiting for RQ's server: %s", error)
+                waiting.say(error)
                 await asyncio.sleep(backoff.next())
 
 

@@ -40,6 +40,9 @@ FUNCTION: Final = f"{__name__}.run"
 """How an RQ job names it."""
 EXIT_FAILED: Final = 1
 
+_IMPORTED_IN: Final = os.getpid()
+"""Of our rq workers, which import this before they fork. A stock one leaves that to the horse."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger("headrace.worker")
@@ -85,7 +88,8 @@ class OutOfTime(BaseException):
 def run(raw: bytes, stream: str, partition: int) -> None:
     """Runs one hand-out: a packed `TaskMessage` of that stream."""
     try:
-        die_with(os.getppid())
+        # A parent that has died since the fork is not its parent any more.
+        die_with(_IMPORTED_IN if os.getpid() != _IMPORTED_IN else os.getppid())
         signal.setitimer(signal.ITIMER_REAL, 0)  # RQ's own alarm knows whole seconds only
         message = messages.expect(messages.unpack(raw), TaskMessage)
         keys = stable().keys.partition(partition)

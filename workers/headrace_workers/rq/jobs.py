@@ -5,6 +5,7 @@ Sync, for one thread that does nothing else. Everything may be done twice, so th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -30,6 +31,12 @@ FAILURE_SECONDS: Final = 60
 """How long RQ keeps a job that died, if no bridge removes it before."""
 _TIMEOUT: Final = 5.0
 _NEVER: Final = -1
+BEAT_SECONDS: Final = 5
+"""How often an rq worker of ours says that it lives while it runs a job, which may be another keeper's."""
+_LEFT_SECONDS: Final = 45
+"""Each time RQ lets its key live for `BEAT_SECONDS` and 60 s more: with less left, it was silent for 15 s or longer."""
+_OURS: Final = re.compile(r"\.rq\d+\Z")
+"""How the names of our rq workers end. Stock ones beat as they were told to."""
 _ENDED: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 
 # What RQ leaves half typed.
@@ -151,7 +158,9 @@ class Jobs:
 
     def _lives(self, worker: bytes | None) -> bool:
         key = rq.Worker.redis_worker_namespace_prefix + (worker or b"").decode()
-        return bool(self._redis.hexists(key, "birth")) and not self._redis.hexists(key, "death")
+        if not self._redis.hexists(key, "birth") or self._redis.hexists(key, "death"):
+            return False
+        return _OURS.search(key) is None or self._redis.ttl(key) >= _LEFT_SECONDS
 
     def bury(self, worker: str) -> set[str]:
         """Removes an rq worker that is dead from RQ's books, with the jobs its horses ran; returns their ids."""
@@ -170,7 +179,8 @@ class Jobs:
         with _translated():
             for queue in self._queues.values():
                 for job_id in _registry(FailedJobRegistry, queue).get_job_ids():
-                    self._delete(job_id)
+                    if (job := self._fetch(job_id)) is None or (job.worker_name or "").startswith(dead):
+                        self._delete(job_id)
             prefix = rq.Worker.redis_worker_namespace_prefix
             for key in rq.Worker.all_keys(connection=self._redis):
                 if key.startswith(prefix + dead):

@@ -18,6 +18,7 @@ import rq
 from headrace_workers.spawn import die_with
 
 from . import horse
+from .jobs import BEAT_SECONDS
 from .serializer import MessagePack
 from .words import Died, Up, tell
 
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
         connection=connection,
         serializer=MessagePack,
         log_job_description=False,
+        job_monitoring_interval=BEAT_SECONDS,
         work_horse_killed_handler=_killed,
     )
     gc.collect()
