@@ -225,7 +225,9 @@ class Orchestrator:
         if any(holding.partition is not None and holding.partition.refresh_due for holding in self._holdings):
             return 0
         now = self._monotonic()
-        soonest = min([self._survey.next, *(holding.next_duty(self._clock) for holding in self._holdings)])
+        soonest = min(holding.next_duty(self._clock) for holding in self._holdings)
+        if self.owned:  # who owns nothing surveys nothing
+            soonest = min(soonest, self._survey.next)
         return max(0, min(MAX_BLOCK_MS, int((soonest - now) * 1000) + 1))
 
 

@@ -237,3 +237,14 @@ def test_a_slot_that_is_gone_blocks_its_instance_only(bench: Bench) -> None:
     assert bench.status("bad") == "blocked"
     assert "is gone" in str(bench.snapshot("bad").reason)
     check_once(bench.history("good"), "a", "b")
+
+
+def test_cancel_ends_a_blocked_instance_that_has_nothing_running(bench: Bench) -> None:
+    definition = flows.chain("a")  # never stored
+    bench.start("x", definition)
+    orchestrator, hand = bench.orchestrator(), bench.hand()
+    settle(orchestrator, hand)
+    assert bench.status("x") == "blocked"
+    bench.cancel("x", "give it up")
+    settle(orchestrator, hand)
+    assert bench.status("x") == "cancelled"
