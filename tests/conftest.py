@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.leaks import check_namespace
-from support.servers import FULL, ServerKind, Servers, kinds_for
+from support.servers import FULL, ServerKind, Servers, kinds_for, one_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_kind" in metafunc.fixturenames:
-        metafunc.parametrize("server_kind", kinds_for(list(metafunc.definition.iter_markers())))
+        kinds = kinds_for(list(metafunc.definition.iter_markers()))
+        everywhere = FULL or "broker" in metafunc.definition.path.parts
+        metafunc.parametrize("server_kind", kinds if everywhere else one_of(kinds))
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from .network import Faults, SimServer
 from .processes import SimOrchestrator, SimWorker, World
 from .virtual import VirtualClock, run
 
-INSTANCES = 12
-TROUBLE_SECONDS = 15.0
+INSTANCES = 9
+TROUBLE_SECONDS = 10.0
 PEACE_SECONDS = 120.0
 
 
@@ -150,9 +150,9 @@ async def _live(seed: int, clock: VirtualClock) -> Outcome:
 
 async def _one(client: Client, story: Story, id: str, number: int, chance: Random, outcome: Outcome) -> None:
     """One instance's life as its user sees it: start, a signal at some time, the result, the history."""
-    await asyncio.sleep(chance.uniform(0, 7))
+    await asyncio.sleep(chance.uniform(0, 5))
     handle = await client.start(story.flow, number, id=id)
-    await asyncio.sleep(chance.uniform(0, 7))
+    await asyncio.sleep(chance.uniform(0, 5))
     await client.signal(id, story.approval, number * 7)
     outcome.results[id] = await handle.result()
     outcome.histories[id] = list(await client.history(id))

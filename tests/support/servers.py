@@ -111,7 +111,7 @@ FULL = bool(os.environ.get("CI") or os.environ.get("HEADRACE_TEST_FULL"))
 
 
 def kinds_for(markers: list[pytest.Mark]) -> list[ServerKind]:
-    """The kinds that a test's marks leave over: `fake_only`, `real_only`, `servers(*kinds)`, `processes`."""
+    """The kinds that a test's marks leave over: `fake_only`, `real_only`, `servers(*kinds)`."""
     allowed = set(KINDS)
     for mark in markers:
         match mark.name:
@@ -126,6 +126,9 @@ def kinds_for(markers: list[pytest.Mark]) -> list[ServerKind]:
             case _:
                 pass
     kinds: list[ServerKind] = [kind for kind in KINDS if kind in allowed]
-    if not FULL and any(mark.name == "processes" for mark in markers):
-        return kinds[-1:]
     return kinds
+
+
+def one_of(kinds: list[ServerKind]) -> list[ServerKind]:
+    """The one server that a quick run takes: the embedded one if it may, as it is always there."""
+    return ["valkey"] if "valkey" in kinds else kinds[-1:]

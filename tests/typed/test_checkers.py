@@ -24,12 +24,14 @@ def check(checker: str, *files: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.full_only
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_right_programs_pass_and_each_wrong_line_is_rejected(checker: str) -> None:
     code, output = check(checker, HERE / "good.py", HERE / "bad.py")
     assert code == 0, output
 
 
+@pytest.mark.full_only
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_a_wrong_line_that_passed_would_be_seen(checker: str, tmp_path: Path) -> None:
     text = (HERE / "bad.py").read_text()

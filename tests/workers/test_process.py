@@ -26,7 +26,7 @@ from headrace_broker.workers import live_workers
 from support.feeding import Feed
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.real_only, pytest.mark.processes, pytest.mark.leaves_keys("namespace")]
+pytestmark = [pytest.mark.real_only, pytest.mark.leaves_keys("namespace")]
 
 ONE_SERVER = pytest.mark.servers("redis")
 """What does not depend on the server: each of these tests starts three interpreters."""

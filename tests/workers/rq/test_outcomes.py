@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 from .conftest import PATIENCE, STREAM, StartRq, until_clean
 
-pytestmark = [pytest.mark.real_only, pytest.mark.processes, pytest.mark.leaves_keys("namespace", "outputs")]
+pytestmark = [pytest.mark.real_only, pytest.mark.leaves_keys("namespace", "outputs")]
 
 
 def value_of(result: ResultMessage) -> object:
