@@ -41,6 +41,7 @@ _parse_async_url: Callable[[str], dict[str, Any]] = cast(Any, redis.asyncio.conn
 _pack_command: Callable[[Command], bytes] = cast(Any, hiredis).pack_command
 _ANONYMOUS: dict[str, Any] = {"driver_info": None} if hasattr(redis, "DriverInfo") else {}
 """Else redis-py reads its own package metadata for each connection, to tell the server its version: 5 ms."""
+_ALWAYS: dict[str, Any] = {**_ANONYMOUS, "protocol": 2, "health_check_interval": 0}
 
 _LOST = (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)
 _BROKEN = (*_LOST, redis.InvalidResponse)
@@ -198,13 +199,11 @@ class Server:
         link = RedisLink(
             kind(
                 **options,
-                **_ANONYMOUS,
+                **_ALWAYS,
                 parser_class=_keeping(parsers, BulkParser),
-                protocol=2,
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
-                health_check_interval=0,
             ),
             parsers[-1].read_many,
         )
@@ -218,13 +217,11 @@ class Server:
         link = AsyncRedisLink(
             kind(
                 **options,
-                **_ANONYMOUS,
+                **_ALWAYS,
                 parser_class=_keeping(parsers, AsyncBulkParser),
-                protocol=2,
                 retry=AsyncRetry(NoBackoff(), 0),
                 socket_timeout=None,
                 socket_connect_timeout=timeout,
-                health_check_interval=0,
             ),
             parsers[-1].read_many,
             timeout,

@@ -45,6 +45,11 @@ def new_request_id() -> str:
     return secrets.token_urlsafe(12)
 
 
+def entry_of(dispatch: str) -> str:
+    """The id of the task entry of a dispatch id that we made or checked before: what `DispatchId.entry` says."""
+    return dispatch.split("-", 2)[2]
+
+
 class DispatchId(NamedTuple):
     """Names one hand-out of a task, unique for ever: `<p>-<token, hex>-<commit>-<n>` (DESIGN 5).
 

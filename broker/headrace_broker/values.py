@@ -113,6 +113,11 @@ def check_references(value: Value, prefix: str) -> None:
             raise MessageError(f"A value refers to {key!r}, which is not its instance's.")
 
 
+def large_keys(value: Value | None) -> list[str]:
+    """The key of a large value, which whoever takes or drops the value keeps or deletes; none for any other value."""
+    return needs(value)[0] if value is not None and is_reference(value) else []
+
+
 def is_reference(value: Value) -> bool:
     return value[:1] == b"r"
 

@@ -193,7 +193,7 @@ def references(item: Item) -> list[str]:
     """The keys of the large values that the item's event brings along."""
     event = item.event
     value = event.value if isinstance(event, (ResultMessage, SignalMessage, StartMessage)) else None
-    return [] if value is None or not values.is_reference(value) else values.needs(value)[0]
+    return values.large_keys(value)
 
 
 def after(id: str) -> str:

@@ -144,7 +144,8 @@ class Partition:
             self.finish()
 
     def _send(self, items: Sequence[Item], blame: str | None = None) -> None:
-        now = self._date(items)
+        cursors = _cursors(items)
+        now = self._date(cursors)
         instances = self._load(items, tolerant=blame is not None)
         problems = self._programs.load(self.link, [instance.definition for instance in instances.values()])
         self._lose_vanished(items)
@@ -164,20 +165,19 @@ class Partition:
         self._register_streams(changed)
         reader = SlotReader(self.link, self.keys, self._caches.values)
         reader.prepare(changed)
-        cursors = _cursors(items)
         commands = write(self.keys, changed, items, cursors, now, reader.value)
         self._dispatched_at.put(self._commits.next, now)
         self._commits.send(commands, {**self.cursors, **cursors, "now": now})
         self.cursors |= cursors
         self._batch = Batch(items, changed, dict(self.cursors), now, self._monotonic())
 
-    def _date(self, items: Sequence[Item]) -> int:
+    def _date(self, cursors: Mapping[str, str]) -> int:
         """Now, but not before what is answered: our idea of the server's time is half a round trip old.
 
         An id far ahead is no time but a strange hand's, and moves nothing.
         """
         now = self._clock.now()
-        for cursor in _cursors(items).values():
+        for cursor in cursors.values():
             written = entry_key(cursor)[0]
             if now < written < now + _CLOCK_ERROR_MS:
                 now = written

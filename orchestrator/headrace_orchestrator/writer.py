@@ -8,7 +8,7 @@ from typing import Final
 from headrace_broker import history, messages, records
 from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.connection import Argument, Command
-from headrace_broker.ids import DispatchId
+from headrace_broker.ids import entry_of
 from headrace_broker.instances import ENDED, index_member, timer_member
 from headrace_broker.keys import GROUP, PartitionKeys
 from headrace_broker.messages import TaskMessage
@@ -128,7 +128,7 @@ def _write_dispatches(
     for _, dispatch, draft in found:
         call = dispatch.call
         message = messages.pack(_task(draft, dispatch, now, slot_value(draft, dispatch.slot)))
-        entry = DispatchId.parse(dispatch.dispatch).entry
+        entry = entry_of(dispatch.dispatch)
         commands.append(("XADD", keys.tasks(call.stream), entry, messages.FIELD, message))
 
 
@@ -164,7 +164,7 @@ def _write_revokes(
             entries.setdefault(item.stream, []).append(item.entry)
     for draft in drafts:
         for revoke in draft.revokes:
-            entries.setdefault(revoke.stream, []).append(DispatchId.parse(revoke.dispatch).entry)
+            entries.setdefault(revoke.stream, []).append(entry_of(revoke.dispatch))
             commands.append(("PUBLISH", keys.revoked, revoke.dispatch))
     for stream, ids in entries.items():
         commands.append(("XACK", keys.tasks(stream), GROUP, *ids))

@@ -13,6 +13,7 @@ from headrace_broker.ids import (
     INSTANCE_ID_LIMIT,
     DispatchId,
     check_instance_id,
+    entry_of,
     new_incarnation,
     new_request_id,
 )
@@ -95,3 +96,9 @@ def test_not_a_dispatch_id(text: str) -> None:
     with pytest.raises(MessageError) as caught:
         DispatchId.parse(text)
     assert len(str(caught.value)) < 200
+
+
+def test_the_entry_of_an_id_of_ours_is_what_parsing_it_says() -> None:
+    dispatch = DispatchId(3, "2fe0", 1_000_000_000_000_007, 11)
+
+    assert entry_of(str(dispatch)) == dispatch.entry == "1000000000000007-11"

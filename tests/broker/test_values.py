@@ -198,3 +198,11 @@ def test_fuzz_with_a_damaged_value(value: Value, noise: bytes, data: st.DataObje
     at = data.draw(st.integers(0, len(value)))
     with suppress(MessageError):
         values.needs(value[:at] + noise + value[at + len(noise) :])
+
+
+def test_only_a_large_value_has_a_key_to_keep_or_delete() -> None:
+    large = values.reference("{ns:0}:v:inc:x", 20_000)
+
+    assert values.large_keys(large) == ["{ns:0}:v:inc:x"]
+    assert values.large_keys(None) == []
+    assert values.large_keys(values.composite("list", [], [large])) == []  # its parts belong to their own slots

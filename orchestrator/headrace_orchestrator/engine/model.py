@@ -145,10 +145,10 @@ class Draft:
         return cast("R | None", record)
 
     def token(self, token: int) -> Token | None:
-        return self.get(f"t{token}", Token)
+        return self.get(records.token_field(token), Token)
 
     def frame(self, frame: int) -> Frame | None:
-        return self.get(f"f{frame}", Frame)
+        return self.get(records.frame_field(frame), Frame)
 
     def queue(self, signal: str) -> SignalQueue:
         return self.get(records.queue_field(signal), SignalQueue) or SignalQueue()

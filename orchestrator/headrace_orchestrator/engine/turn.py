@@ -11,7 +11,7 @@ from collections import deque
 from headrace_broker import history, records
 from headrace_broker.messages import Failure
 from headrace_broker.records import Frame, Token
-from headrace_broker.values import Reference, Shape, Value, composite, is_reference, output, parse
+from headrace_broker.values import Shape, Value, composite, large_keys, output
 
 from .model import Context, Draft, TimerKey
 from .program import Program, ProgramNode
@@ -76,7 +76,7 @@ class Turn:
 
     def _set(self, id: int, token: Token | None, active: int) -> None:
         draft = self.draft
-        name = f"t{id}"
+        name = records.token_field(id)
         before = draft.get(name, Token)
         if before is not None and before.phase == records.DISPATCHED:
             active -= 1
@@ -119,10 +119,7 @@ class Turn:
     def store(self, slot: str, value: Value) -> None:
         """Writes a value to a slot, and keeps what it refers to."""
         self.draft.outputs[slot] = value
-        if is_reference(value):
-            parsed = parse(value)
-            if isinstance(parsed, Reference):
-                self.draft.adopt.append(parsed.key)
+        self.draft.adopt += large_keys(value)
 
     def store_composite(self, slot: str, shape: Shape, names: list[str], slots: list[str]) -> None:
         """Writes a composite of other slots; not a byte of theirs is read."""
@@ -135,10 +132,7 @@ class Turn:
 
     def discard(self, value: Value | None) -> None:
         """Deletes a large value that nobody will read."""
-        if value is not None and is_reference(value):
-            parsed = parse(value)
-            if isinstance(parsed, Reference):
-                self.draft.drop.append(parsed.key)
+        self.draft.drop += large_keys(value)
 
     # -- timers -----------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def orchestrator(
     metrics_port: MetricsPort = None,
     log_level: LogLevel = None,
 ) -> int:
-    """Run an orchestrator. Several may run; they share the partitions."""
+    """Run an orchestrator. Several may run: each takes the partitions that nobody owns."""
     settings = _settings(
         url=url,
         namespace=namespace,
