@@ -4,7 +4,7 @@
 through only if nobody has written `meta` since, and it is only sent if what was read is our token and the number
 before ours: neither another owner nor a late packet of our own can apply anything.
 
-    meta    token commit epoch now events starts signals
+    meta    token commit epoch now events starts signals repair
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ epoch): a stray `XADD … *` then cannot make our own ids too small, which would
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What the last commit left. Cursors are ids of the last entry applied; `now` in ms."""
+    """What the last commit left. Cursors are ids of the last entry applied; `now` in ms.
+
+    `repair`: a commit was applied in part, and what it lost has not all been found yet.
+    """
 
     token: str = ""
     commit: int = FIRST_COMMIT
@@ -34,6 +37,7 @@ class Meta:
     events: str = ORIGIN
     starts: str = ORIGIN
     signals: str = ORIGIN
+    repair: bool = False
 
     @classmethod
     def parse(cls, reply: Sequence[bytes]) -> Meta:
@@ -48,6 +52,7 @@ class Meta:
                 fields.get("events", ORIGIN),
                 fields.get("starts", ORIGIN),
                 fields.get("signals", ORIGIN),
+                bool(fields.get("repair")),
             )
         except ValueError as error:
             raise MessageError(f"The partition's meta cannot be read: {error}.") from None
@@ -101,7 +106,7 @@ class Commits:
         """Returns when the commit is done and the next may be sent.
 
         Raises `Fenced` when the server refused it (nothing was applied), `ServerError` when it refused a command before
-        EXEC (nothing was applied) or one failed inside it (it *was* applied but for that command: stop loudly), and
+        EXEC (nothing was applied) or one failed inside it (`CommitDamaged`: it *was* applied but for that command), and
         `ServerUnreachable` when the reply was lost (it may have been applied: reload `meta` over a new connection).
         """
         replies = self._link.receive(self._pending)

@@ -10,7 +10,8 @@
     │   ├── MissingExtra              an optional package is needed; says the install command
     │   └── TargetError               a TARGET of the command line that cannot be loaded
     ├── ServerError                   the server answered a command with an error
-    │   └── CommitDamaged             a command failed inside an applied commit
+    │   ├── CommitDamaged             a command failed inside an applied commit
+    │   └── PartitionDamaged          a key of a partition cannot be worked with
     ├── ServerUnreachable             no connection, or one that was lost
     ├── FlowError                     a flow or task that is wrong as written; raised while the author's code runs
     │   ├── InvalidFlow
@@ -112,9 +113,15 @@ class ServerError(HeadraceError):
 
 
 class CommitDamaged(ServerError):
-    """A command failed inside an applied commit, which only damaged data can cause. The partition stops."""
+    """A command failed inside an applied commit, which only a strange hand can cause. The partition is repaired."""
 
     code = "commit_damaged"
+
+
+class PartitionDamaged(ServerError):
+    """A strange hand wrote a key of the partition, which nobody can own until that is mended."""
+
+    code = "partition_damaged"
 
 
 class ServerUnreachable(HeadraceError):

@@ -9,19 +9,20 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from headrace_broker.commit import ORIGIN
-from headrace_broker.connection import Connector, Link, Reply, call, exchange
+from headrace_broker.connection import Connector, Link, exchange
 from headrace_broker.errors import Fenced, HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 
 from .clock import ServerClock
-from .inbox import entry_key
+from .condition import Condition, examine, last_id
+from .inbox import Item, entry_key
 from .leases import LeaseJudge
 from .loader import Programs
 from .metrics import Metrics
 from .options import OrchestratorOptions
 from .ownership import Ownership
 from .partition import Partition
+from .repair import Repair
 
 if TYPE_CHECKING:
     from .survey import Found
@@ -32,6 +33,8 @@ CURSOR_LAG_SECONDS = 5.0
 """How long `meta` may lag behind in raw signals of other partitions, which hold up only their trimming."""
 
 _FAR_OFF = 2.0**53
+_DAMAGE_PAUSE_SECONDS = 0.5
+_LONGEST_DAMAGE_PAUSE_SECONDS = 30.0
 
 
 class Holding:
@@ -64,7 +67,9 @@ class Holding:
         )
         self._link: Link | None = None
         self._try_at = monotonic()
-        self._stopped = False
+        self._repair: Repair | None = None
+        self._damages = 0
+        """Commits damaged, or acquisitions refused for damage, since the last repair was finished."""
         self._streams: Sequence[str] = ()
         self._cursor_committed_at = monotonic()
 
@@ -76,14 +81,16 @@ class Holding:
         return self.partition
 
     def maintain(self, connector: Connector, reader: Link) -> None:
-        """Acquires or renews when that is due. Raises `Fenced` when another owner has it."""
+        """Acquires, renews or repairs when that is due. Raises `Fenced` when another owner has it."""
         now = self._monotonic()
         if self.partition is None:
-            if now >= self._try_at and not self._stopped:
+            if now >= self._try_at:
                 self._acquire(connector)
         elif now >= self._ownership.renewal_due:
             self._ownership.renew(reader)
             self._commit_cursor(now)
+        if self._repair is not None and self._link is not None:
+            self._go_on_repairing(self._repair, self._link)
 
     def _acquire(self, connector: Connector) -> None:
         # A quarter of the lease, with jitter, so that contenders spread out and a free partition is soon taken.
@@ -91,7 +98,7 @@ class Holding:
         link = self._link or connector.connect()
         self._link = link
         try:
-            meta = self._ownership.acquire(link, self._highest_id)
+            meta = self._ownership.acquire(link, self._examine, damaged=self._damages > 0)
             if meta is None:
                 return
             meta = replace(meta, signals=self._signals_cursor(link, meta.signals))
@@ -111,14 +118,12 @@ class Holding:
             self.drop()
             raise
         self.partition = partition
+        self._repair = Repair(self._keys, self._partition_keys, self._programs) if meta.repair else None
         self.judge.contact_lost(self._monotonic())
         log.info("Partition %d: owned, at commit %d.", self.number, meta.commit)
 
-    def _highest_id(self, link: Link) -> int:
-        """The highest id in the partition's task streams, which a stray XADD may have raised: commits go above it."""
-        names = sorted(name.decode() for name in call(link, "SMEMBERS", self._keys.queues))
-        streams = exchange(link, [("XINFO", "STREAM", self._partition_keys.tasks(name)) for name in names])
-        return max((entry_key(last_id(reply))[0] for reply in streams), default=0)
+    def _examine(self, link: Link) -> Condition:
+        return examine(link, self._keys, self._partition_keys)
 
     def _signals_cursor(self, link: Link, cursor: str) -> str:
         """The cursor, unless it lies above the stream's end: a promoted server may have lost the tail (DESIGN 5)."""
@@ -135,12 +140,32 @@ class Holding:
             self.live.begin([])
             self.live.finish()
 
+    # -- after damage -----------------------------------------------------------------------------
+
+    @property
+    def repairing(self) -> bool:
+        return self._repair is not None
+
+    def lost(self) -> list[Item]:
+        """What a repair found lost. To be applied after all that is in the inbox now."""
+        return self._repair.take() if self._repair is not None else []
+
+    def _go_on_repairing(self, repair: Repair, link: Link) -> None:
+        if repair.done:
+            self.live.repaired()
+            self._repair = None
+            self._damages = 0
+            log.warning("Partition %d: repaired; what the damaged commit lost was handed out again.", self.number)
+            return
+        repair.search(link)
+        self.live.refresh_due = True  # it may have set timers
+
     # -- what is due ------------------------------------------------------------------------------
 
     def next_duty(self, clock: ServerClock) -> float:
         """When this partition wants a turn even if nothing comes in."""
         if self.partition is None:
-            return self._try_at if not self._stopped else float("inf")
+            return self._try_at
         due = [self._ownership.renewal_due]
         if self._streams:
             due.append(self.judge.due)
@@ -176,13 +201,20 @@ class Holding:
     def contact_lost(self, now: float) -> None:
         self.judge.contact_lost(now)
 
-    def stop_for_good(self) -> None:
-        """Damaged data: nobody should go on here before a person has looked."""
-        self._stopped = True
+    def damaged(self) -> None:
+        """Drops it for a while that grows each time, for a strange hand may still be at it; then it is repaired."""
+        self.drop()
+        if self._damages:
+            pause = min(_DAMAGE_PAUSE_SECONDS * 2 ** (self._damages - 1), _LONGEST_DAMAGE_PAUSE_SECONDS)
+            self._try_at = self._monotonic() + pause
+        else:
+            self._try_at = self._monotonic()
+        self._damages += 1
 
     def drop(self) -> None:
         """Forgets everything; the ownership key runs out by itself, or is taken anew."""
         self.partition = None
+        self._repair = None
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -193,20 +225,11 @@ class Holding:
             return
         try:
             with suppress(Fenced):  # then the key is another's, and releasing it changes nothing
-                if not self._stopped:
-                    self._commit_cursor(self._monotonic() + CURSOR_LAG_SECONDS)
+                self._commit_cursor(self._monotonic() + CURSOR_LAG_SECONDS)
             self._ownership.release(self._link)
         except (ServerUnreachable, ServerError) as error:
             log.warning("Partition %d: not released, its ownership runs out by itself: %s", self.number, error)
         self.drop()
-
-
-def last_id(reply: Reply) -> str:
-    """A stream's last id, from the reply of XINFO STREAM; the origin if there is no such stream."""
-    if isinstance(reply, ServerError):
-        return ORIGIN
-    facts = dict(zip(reply[::2], reply[1::2], strict=True))
-    return str(facts[b"last-generated-id"].decode())
 
 
 def _due(score: bytes) -> int:

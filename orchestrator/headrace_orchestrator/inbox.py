@@ -28,7 +28,7 @@ from headrace_broker.messages import (
 
 from .engine.apply import Event, TimerFired
 
-Source = Literal["events", "starts", "signals", "timers", "leases"]
+Source = Literal["events", "starts", "signals", "timers", "leases", "repair"]
 """Where an item came from. The first three have a cursor in `meta`."""
 
 CURSORS: Final[tuple[Source, ...]] = ("events", "starts", "signals")

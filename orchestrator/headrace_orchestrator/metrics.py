@@ -77,6 +77,11 @@ class Metrics:
         self.partitions_owned = Gauge(
             "headrace_partitions_owned", "Partitions this orchestrator owns.", registry=registry
         )
+        self.damaged = Counter(
+            "headrace_damaged_commits",
+            "Commits and acquisitions that met data a strange hand had written.",
+            registry=registry,
+        )
         self.fenced = Counter("headrace_fenced_commits", "Commits that the fence refused.", registry=registry)
 
     def stale(self, partition: int, count: int = 1) -> None:

@@ -17,6 +17,7 @@ from headrace_broker.errors import (
     Fenced,
     HeadraceError,
     MessageError,
+    PartitionDamaged,
     ServerError,
     ServerUnreachable,
 )
@@ -80,7 +81,7 @@ class Orchestrator:
         try:
             reader = self._connected()
             self._maintain(reader)
-            if self._turn(reader):
+            if self._turn(reader) or any(holding.repairing for holding in self._holdings):
                 return True
             idle = min(max_block_ms, self._idle_ms())
             return self._blocking_turn(reader, idle, wait or _ignore) if idle > 0 else False
@@ -214,15 +215,17 @@ class Orchestrator:
         if isinstance(error, Fenced):
             self._metrics.fenced.inc()
             log.warning("Partition %d: fenced: %s", holding.number, error)
-        elif isinstance(error, (CommitDamaged, MessageError)):
-            log.error("Partition %d: stopped: %s", holding.number, error)
-            holding.stop_for_good()
+            holding.drop()
+        elif isinstance(error, (CommitDamaged, PartitionDamaged, MessageError)):
+            self._metrics.damaged.inc()
+            log.error("Partition %d: stopped, to be repaired: %s", holding.number, error)
+            holding.damaged()
         else:
             log.error("Partition %d: the server refused a commit; it is tried again: %s", holding.number, error)
-        holding.drop()
+            holding.drop()
 
     def _idle_ms(self) -> int:
-        if any(holding.partition is not None and holding.partition.refresh_due for holding in self._holdings):
+        if any(holding.partition is not None and holding.live.refresh_due for holding in self._holdings):
             return 0
         now = self._monotonic()
         soonest = min(holding.next_duty(self._clock) for holding in self._holdings)

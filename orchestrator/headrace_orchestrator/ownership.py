@@ -7,12 +7,15 @@ lost its connection acquires anew, so commit numbers never repeat under one toke
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from headrace_broker.commit import Meta
 from headrace_broker.connection import Link, call, exchange, raise_error
-from headrace_broker.errors import Fenced
+from headrace_broker.errors import Fenced, PartitionDamaged
 from headrace_broker.keys import PartitionKeys
+
+from .condition import Condition
 
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
@@ -31,30 +34,36 @@ class Ownership:
         self._secret = bits()
         self._trusted_until = 0.0
 
-    def acquire(self, link: Link, highest: Callable[[Link], int]) -> Meta | None:
+    def acquire(self, link: Link, examine: Callable[[Link], Condition], *, damaged: bool = False) -> Meta | None:
         """The partition's meta under our new token; None while somebody else holds it.
 
-        The key may still be ours from before a connection was lost; the token is new all the same. `highest` gives the
-        number above which commits must go on, whatever `meta` says. Raises `MessageError` for a `meta` that is none.
+        The key may still be ours from before a connection was lost; the token is new all the same. Commits go on above
+        what `examine` finds in the task streams. If that is above the last commit, or a key is damaged, or `damaged`
+        says that a commit was, `meta` is marked for repair in the same transaction. Raises `MessageError` for a `meta`
+        that is none, and `PartitionDamaged`, with the mark set, while a key cannot be worked with.
         """
         began = self._monotonic()
         if call(link, "SET", self._keys.owner, self._secret, "NX", "PX", self._lease_ms) is None:
             if call(link, "GET", self._keys.owner) != self._secret.encode():
                 return None
             call(link, "PEXPIRE", self._keys.owner, self._lease_ms)
-        floor = highest(link)
+        condition = examine(link)
         replies = exchange(link, [("WATCH", self._keys.meta), ("HGETALL", self._keys.meta)])
         meta = Meta.parse(cast("list[bytes]", raise_error(replies[1])))
         epoch = meta.epoch + 1
         token = f"{epoch:x}{self._bits()}"
-        commit = max(meta.commit, floor)
-        fields = ("token", token, "epoch", epoch, "commit", commit)
+        commit = max(meta.commit, condition.highest)
+        repair = meta.repair or damaged or commit > meta.commit or condition.damage is not None
+        fields = ("token", token, "epoch", epoch, "commit", commit, "repair", "1" if repair else "")
         replies = exchange(link, [("MULTI",), ("HSET", self._keys.meta, *fields), ("EXEC",)])
         if raise_error(replies[-1]) is None:
             self.release(link)
             return None
+        if condition.damage is not None:
+            self.release(link)
+            raise PartitionDamaged(f"Partition {self._keys.number}: {condition.damage}")
         self._trusted_until = began + self._lease_ms / 1000
-        return Meta(token, commit, epoch, meta.now, meta.events, meta.starts, meta.signals)
+        return replace(meta, token=token, commit=commit, epoch=epoch, repair=repair)
 
     @property
     def renewal_due(self) -> float:

@@ -116,6 +116,11 @@ class Partition:
             )
             self._one_by_one(items)
 
+    def repaired(self) -> None:
+        """Takes the mark of a damaged commit from `meta`, in a commit of its own. Raises as `begin`."""
+        self._send([], marks={"repair": ""})
+        self.finish()
+
     def finish(self) -> None:
         """Waits for the commit in flight, if there is one, and takes it into the caches. Raises as `begin`."""
         batch = self._batch
@@ -143,7 +148,7 @@ class Partition:
                 self._send([_guilty(item, error)], blame=f"{type(error).__name__}: {error}")
             self.finish()
 
-    def _send(self, items: Sequence[Item], blame: str | None = None) -> None:
+    def _send(self, items: Sequence[Item], blame: str | None = None, marks: Mapping[str, str] | None = None) -> None:
         cursors = _cursors(items)
         now = self._date(cursors)
         instances = self._load(items, tolerant=blame is not None)
@@ -167,7 +172,7 @@ class Partition:
         reader.prepare(changed)
         commands = write(self.keys, changed, items, cursors, now, reader.value)
         self._dispatched_at.put(self._commits.next, now)
-        self._commits.send(commands, {**self.cursors, **cursors, "now": now})
+        self._commits.send(commands, {**self.cursors, **cursors, **(marks or {}), "now": now})
         self.cursors |= cursors
         self._batch = Batch(items, changed, dict(self.cursors), now, self._monotonic())
 

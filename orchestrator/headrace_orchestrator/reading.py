@@ -79,6 +79,9 @@ class Read:
             if holding.number in complete and holding.judge.may_judge(self._now):
                 asked = replies[at : at + len(streams)]
                 work[holding.number] += holding.judge.items(reader, holding.live.keys, streams, asked, self._now)
+        for holding in self._owned:
+            if holding.number in complete:
+                work[holding.number] += holding.lost()
         for holding, at, due in self._timers:
             found_timers = holding.timers(raise_error(replies[at]), horizons[holding.number], due=due)
             work[holding.number] += read_timers(found_timers)
