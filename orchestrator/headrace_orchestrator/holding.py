@@ -33,6 +33,7 @@ CURSOR_LAG_SECONDS = 5.0
 """How long `meta` may lag behind in raw signals of other partitions, which hold up only their trimming."""
 
 _FAR_OFF = 2.0**53
+_LONGEST_GAP_MS = 50
 _DAMAGE_PAUSE_SECONDS = 0.5
 _LONGEST_DAMAGE_PAUSE_SECONDS = 30.0
 
@@ -71,6 +72,7 @@ class Holding:
         self._damages = 0
         """Commits damaged, or acquisitions refused for damage, since the last repair was finished."""
         self._streams: Sequence[str] = ()
+        self._timers_from = 0.0
         self._cursor_committed_at = monotonic()
 
     @property
@@ -170,7 +172,8 @@ class Holding:
         if self._streams:
             due.append(self.judge.due)
         if self.partition.next_due is not None:
-            due.append(self._monotonic() + max(0, self.partition.next_due + 1 - clock.now()) / 1000)
+            due_at = self._monotonic() + max(0, self.partition.next_due + 1 - clock.now()) / 1000
+            due.append(max(due_at, self._timers_from))
         return min(due)
 
     def streams_to_judge(self, now: float) -> list[str]:
@@ -181,6 +184,11 @@ class Holding:
         self._streams = sorted(lengths)
         self.live.window.measured(lengths, found.live)
 
+    def timers_due(self, now_ms: int, now: float) -> bool:
+        """Whether a timer may be due by our clock, and the server's was not found to be behind just now."""
+        due = self.live.next_due
+        return due is not None and due <= now_ms and now >= self._timers_from
+
     def timers(self, reply: Sequence[bytes], horizon_ms: int, *, due: bool) -> list[bytes]:
         """The members that may fire, from a reply WITHSCORES; and when to look again."""
         live = self.live
@@ -190,6 +198,11 @@ class Holding:
             live.refresh_due = False
             return []
         firing = [(member, score) for member, score in rows if score <= horizon_ms]
+        if rows and not firing:  # the server's clock is behind ours: it was set back, or the millisecond is not over
+            live.next_due = rows[0][1]
+            gap_ms = min(live.next_due - horizon_ms, _LONGEST_GAP_MS)
+            self._timers_from = self._monotonic() + gap_ms / 1000
+            return []
         for _, score in firing:
             self._metrics.timer_lateness_seconds.observe(max(0, self._clock.now() - score) / 1000)
         live.next_due = None

@@ -133,7 +133,17 @@ class Partition:
             self._keep(draft)
         for item in batch.items:
             self._settled(item, batch.now)
+        self._say_what_was_quarantined(batch.items)
         self._metrics.committed(self.number, batch.drafts, batch.items, self._monotonic() - batch.sent_at)
+
+    def _say_what_was_quarantined(self, items: Sequence[Item]) -> None:
+        """One line a commit, for garbage may come in any number."""
+        bad = [item for item in items if item.reason is not None]
+        if bad:
+            log.warning(
+                "Partition %d: %d entries were put into quarantine; the first, %s of %s: %s",
+                *(self.number, len(bad), bad[0].id or "a member", bad[0].source, bad[0].reason),
+            )
 
     def _one_by_one(self, items: Sequence[Item]) -> None:
         for item in items:

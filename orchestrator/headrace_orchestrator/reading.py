@@ -47,7 +47,7 @@ class Read:
             if room:
                 self._starts.append((holding, len(self.commands)))
                 self.commands.append(("XREAD", "COUNT", room, "STREAMS", live.keys.starts, live.cursors["starts"]))
-            if live.next_due is not None and live.next_due <= now_ms:
+            if holding.timers_due(now_ms, now):
                 self._timers.append((holding, len(self.commands), True))
                 limit = ("LIMIT", 0, TIMERS_AT_ONCE)
                 self.commands.append(("ZRANGEBYSCORE", live.keys.timers, "-inf", now_ms, "WITHSCORES", *limit))

@@ -73,13 +73,14 @@ class TestEvents:
 
 
 class TestStarts:
-    def test_garbage(self, bench: Bench) -> None:
+    def test_garbage(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
         bench.call("XADD", bench.part.starts, "*", "m", "x")
         bench.call("XADD", bench.part.starts, "*", "m", messages.pack(messages.CancelMessage("c")))
         bench.start("c", bench.register(flows.chain("a")))
         orchestrator = bench.orchestrator()
         settle(orchestrator, bench.hand())
         assert [found["source"] for found in bench.quarantine()] == ["starts", "starts"]
+        assert "2 entries were put into quarantine" in caplog.text
         check_once(bench.history("c"), "a")
 
     def test_a_start_without_its_header(self, bench: Bench) -> None:

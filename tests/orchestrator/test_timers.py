@@ -256,3 +256,20 @@ def test_what_a_wait_for_time_sends(bench: Bench) -> None:
     bench.tap.before = None
     bench.pass_time(60_000)
     step_until(orchestrator, lambda: bench.status("d") == "running")
+
+
+def test_a_server_whose_clock_was_set_back_is_not_asked_without_end(bench: Bench) -> None:
+    """By the time that was committed the timer is due; by the server's it is not, for an hour."""
+    bench.start("d", bench.register(SLEEP))
+    orchestrator = bench.orchestrator()
+    bench.tap.ahead_ms = 3_600_000
+    steps(orchestrator)
+    bench.clock.advance(61)
+    bench.tap.ahead_ms = 0
+    bench.tap.sent.clear()
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        orchestrator.step(1000)
+    assert 1 <= bench.tap.names().count("ZRANGEBYSCORE") <= 20
+    bench.tap.ahead_ms = 3_600_000 + 61_000
+    step_until(orchestrator, lambda: bench.status("d") == "running", "the server's clock to be right again")
