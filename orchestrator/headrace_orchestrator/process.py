@@ -12,10 +12,11 @@ from types import FrameType
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.checks import check_server
 from headrace_broker.connection import Connector, Server, shown
 from headrace_broker.conversations import converse
-from headrace_broker.errors import ConfigurationError, HeadraceError, ServerError, ServerUnreachable
+from headrace_broker.errors import ConfigurationError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import open_namespace
 
@@ -25,10 +26,7 @@ from .orchestrator import Orchestrator
 
 log = logging.getLogger(__name__)
 
-_FIRST_DELAY = 0.05
 _COLLECT_AFTER = 50_000
-_LONGEST_DELAY = 2.0
-_REMIND_SECONDS = 10.0
 
 
 class _Stop(BaseException):
@@ -109,33 +107,18 @@ def _serve_metrics(options: OrchestratorOptions, registry: CollectorRegistry) ->
     return shutdown
 
 
-class _Complaint:
-    """Says for what we wait: once when an absence begins, then every 10 s."""
-
-    def __init__(self) -> None:
-        self._due = 0.0
-
-    def say(self, error: HeadraceError) -> None:
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + _REMIND_SECONDS
-            log.warning("Waiting for the server: %s", error)
-
-    def over(self) -> None:
-        self._due = 0.0
-
-
 def _loop(orchestrator: Orchestrator, stopper: _Stopper) -> None:
-    delay = _FIRST_DELAY
-    complaint = _Complaint()
+    backoff = Backoff(SystemRandom())
+    waiting = Waiting(log)
     while not stopper.stopping:
         try:
             orchestrator.step(wait=_interruptible(stopper))
-            delay = _FIRST_DELAY
-            complaint.over()
         except (ServerUnreachable, ServerError) as error:  # such as LOADING after a restart
-            complaint.say(error)
-            delay = _pause(delay, stopper)
+            waiting.say(error)
+            _pause(backoff.next(), stopper)
+        else:
+            backoff.reset()
+            waiting.over()
 
 
 def _interruptible(stopper: _Stopper) -> Callable[[bool], None]:
@@ -147,22 +130,21 @@ def _interruptible(stopper: _Stopper) -> Callable[[bool], None]:
     return wait
 
 
-def _pause(delay: float, stopper: _Stopper) -> float:
-    """Waits before the next try; returns the delay after that one. Raises `_Stop` as soon as that is asked for."""
+def _pause(seconds: float, stopper: _Stopper) -> None:
+    """Raises `_Stop` as soon as that is asked for."""
     stopper.waiting = True
     try:
         if stopper.stopping:
             raise _Stop
-        time.sleep(delay * SystemRandom().uniform(0.8, 1.2))
+        time.sleep(seconds)
     finally:
         stopper.waiting = False
-    return min(delay * 2, _LONGEST_DELAY)
 
 
 def _wait_for_server(server: Connector, options: OrchestratorOptions, stopper: _Stopper) -> tuple[Keys, int]:
     """Connects with backoff, says for what it waits, and checks that the server will do."""
-    delay = _FIRST_DELAY
-    complaint = _Complaint()
+    backoff = Backoff(SystemRandom())
+    waiting = Waiting(log)
     while True:
         try:
             link = server.connect()
@@ -173,5 +155,5 @@ def _wait_for_server(server: Connector, options: OrchestratorOptions, stopper: _
             finally:
                 link.close()
         except (ServerUnreachable, ServerError) as error:  # such as LOADING after a restart
-            complaint.say(error)
-            delay = _pause(delay, stopper)
+            waiting.say(error)
+            _pause(backoff.next(), stopper)

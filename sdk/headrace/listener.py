@@ -7,10 +7,11 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import Subscription
 from headrace_broker.errors import HeadraceError, ServerUnreachable
 
-from .session import Backoff, Session
+from .session import Session
 
 _CONFIRM_SECONDS = 2.0
 
@@ -89,7 +90,7 @@ class Listener:
                 await self._subscription.unsubscribe(channel)
 
     async def _run(self) -> None:
-        backoff = Backoff(self._session.random)
+        backoff = self._session.backoff()
         while True:
             try:
                 await self._listen_once(backoff)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final, TypeVar
 
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import Connector, Server
 from headrace_broker.conversations import Conversation, converse_async
 from headrace_broker.durations import Duration, format_duration, parse_duration
@@ -25,28 +26,9 @@ T = TypeVar("T")
 
 RETRY_FOR: Final = "5m"
 """Half the life of the answer to a request id, so that a repetition always meets it (DESIGN 5)."""
-_FIRST_DELAY: Final = 0.05
 _LONGEST_DELAY: Final = 5.0
 
 _log = logging.getLogger("headrace.client")
-
-
-class Backoff:
-    """Delays that double up to a cap, each a random half to whole of its step, so that clients do not come in step."""
-
-    def __init__(self, random: Random, first: float = _FIRST_DELAY, longest: float = _LONGEST_DELAY) -> None:
-        self._random = random
-        self._first = first
-        self._longest = longest
-        self._tries = 0
-
-    def next(self) -> float:
-        step = min(self._first * float(2 ** min(self._tries, 32)), self._longest)
-        self._tries += 1
-        return step * (0.5 + self._random.random() / 2)
-
-    def reset(self) -> None:
-        self._tries = 0
 
 
 class Session:
@@ -95,6 +77,9 @@ class Session:
                     self._namespace = await converse_async(link, open_namespace(self._name))
         return self._namespace
 
+    def backoff(self) -> Backoff:
+        return Backoff(self.random, cap=_LONGEST_DELAY)
+
     async def ask(self, conversation: Callable[[Namespace], Conversation[T]], purpose: str) -> T:
         """Holds a conversation until it is answered. Raises what it raises; `ServerUnreachable` as `retry` does."""
 
@@ -110,7 +95,7 @@ class Session:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._retry_ms / 1000
-        backoff = Backoff(self.random)
+        backoff = self.backoff()
         for attempt in itertools.count(1):
             try:
                 return await operation(await self.namespace(), await self.link())

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from headrace_broker import payloads, tasks
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import AsyncLink, Connector, Reply
 from headrace_broker.conversations import converse_async
 from headrace_broker.errors import ServerError, ServerUnreachable
@@ -23,7 +24,6 @@ from headrace_broker.shared_link import SharedLink
 from headrace_broker.tasks import Delivery
 from headrace_broker.values import Value
 
-from .backoff import Backoff
 from .bench import Bench
 from .clock import ServerClock
 from .executors import Executor

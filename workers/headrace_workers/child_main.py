@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 
 from headrace.client import schema_text
 from headrace.targets import Registry, load_targets
+from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.connection import Server
 from headrace_broker.conversations import Conversation, converse_async
 from headrace_broker.errors import HeadraceError, ServerError, ServerUnreachable
@@ -24,7 +25,6 @@ from headrace_broker.keys import Keys
 from headrace_broker.namespace import Namespace
 from headrace_broker.registry import store_flow
 
-from .backoff import Backoff, Waiting
 from .child import ChildLoop, ChildSettings
 from .executors import Threads
 from .options import ChildOptions
@@ -101,7 +101,7 @@ def _ready(served: Served) -> Ready:
 async def _store_flows(options: ChildOptions, registry: Registry, namespace: Namespace) -> None:
     """Makes the flows of the targets known, however long the server is away or refuses."""
     backoff = Backoff(Random())
-    waiting = Waiting()
+    waiting = Waiting(_log)
     while True:
         try:
             link = await Server(options.url).connect_async()

@@ -14,6 +14,7 @@ from random import Random
 from typing import Final
 
 from headrace_broker import tasks, workers
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import Command, Connector, Link, exchange, raise_error
 from headrace_broker.conversations import converse
 from headrace_broker.errors import MessageError, ServerError, ServerUnreachable
@@ -22,7 +23,6 @@ from headrace_broker.namespace import Namespace
 from headrace_broker.tasks import Source
 from headrace_broker.workers import WorkerRecord
 
-from .backoff import Backoff
 from .clock import ASK, ServerClock
 from .estates import Estate
 from .nursery import Child, Cot, Spawner

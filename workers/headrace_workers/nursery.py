@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Final, Protocol
 
-from .backoff import Backoff
+from headrace_broker.backoff import Backoff
+
 from .pipe import Begun, Drain, Failed, Frame, PipeError, Ready, Report, Revoked
 from .slots import Place
 

@@ -15,13 +15,13 @@ from random import Random
 from typing import NamedTuple
 
 from headrace_broker import messages, payloads, tasks
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import AsyncLink, Command
 from headrace_broker.errors import ServerError, ServerUnreachable
 from headrace_broker.keys import PartitionKeys
 from headrace_broker.messages import GarbageMessage, ResultMessage, StartedMessage
 from headrace_broker.tasks import Settlement, Source
 
-from .backoff import Backoff
 from .links import LastingLink
 
 _BATCH = 512

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import Final
 
+from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.checks import check_server
 from headrace_broker.connection import Connector, Server
 from headrace_broker.conversations import converse
@@ -22,7 +23,6 @@ from headrace_broker.locate import DEFAULT_URL
 from headrace_broker.namespace import Namespace, open_namespace
 
 from . import rq
-from .backoff import Backoff, Waiting
 from .keeper import Keeper, KeeperSettings
 from .options import ChildOptions
 from .revocations import Revocations
@@ -206,7 +206,7 @@ def _wait_and_try(
     server: Connector, options: WorkerOptions, signals: Signals, trial: Trial, needs_rq: bool
 ) -> Namespace | None:
     backoff = Backoff(SystemRandom())
-    waiting = Waiting()
+    waiting = Waiting(_log)
     while not signals.stops():
         try:
             link = server.connect()

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Self
 
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import Connector, Subscription
 from headrace_broker.errors import ServerError, ServerUnreachable
-
-from .backoff import Backoff
 
 
 class Revocations:

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass
 from random import Random, SystemRandom
 from typing import Any, Final
 
+from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.connection import Server
 from headrace_broker.errors import ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import Namespace
-from headrace_workers.backoff import Backoff, Waiting
 from headrace_workers.child import ChildLoop, ChildSettings, Supplies
 from headrace_workers.child_main import ignore_signal
 from headrace_workers.executors import Executor, Threads
@@ -40,6 +40,8 @@ SLOTS_PER_WORKER: Final = 3
 _LEAST_SLOTS: Final = 4
 _PATIENCE: Final = 1.0
 _CLEAN_SECONDS: Final = 5.0
+
+_log = logging.getLogger("headrace.worker")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Bridge:
     async def _tidy(self, rq: Executor) -> None:
         """Removes what an earlier bridge of this keeper left, however long RQ's server is away."""
         backoff = Backoff(Random())
-        waiting = Waiting("RQ's server")
+        waiting = Waiting(_log, "RQ's server")
         while True:
             try:
                 await rq.submit(lambda: self._jobs.tidy(f"{self._options.keeper}."))

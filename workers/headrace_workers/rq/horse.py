@@ -23,6 +23,7 @@ from headrace.context import ACTIVE, TaskContext
 from headrace.targets import load_targets
 from headrace.tasks import AnyTask, Task
 from headrace_broker import codec, messages, payloads, tasks
+from headrace_broker.backoff import Backoff
 from headrace_broker.connection import Command, Link, Reply, Server, exchange, raise_error
 from headrace_broker.errors import HeadraceError, ServerError, ServerUnreachable, TaskTimedOut
 from headrace_broker.ids import DispatchId
@@ -31,7 +32,6 @@ from headrace_broker.messages import Failure, Outcome, ResultMessage, StartedMes
 from headrace_broker.tasks import Settlement, Source
 from headrace_broker.values import Value
 from headrace_workers.attempt import Output, failure_of, output_of
-from headrace_workers.backoff import Backoff
 from headrace_workers.spawn import die_with
 
 from .words import Begun, Ending, Settled, tell

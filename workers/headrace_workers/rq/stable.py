@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
-from headrace_workers.backoff import Backoff
+from headrace_broker.backoff import Backoff
 
 from .words import PIPE, Up, Word, decode
 

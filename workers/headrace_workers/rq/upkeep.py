@@ -13,8 +13,8 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
+from headrace_broker.backoff import Backoff
 from headrace_broker.errors import ServerError, ServerUnreachable
-from headrace_workers.backoff import Backoff
 from headrace_workers.executors import Executor
 
 from .bench import RqBench

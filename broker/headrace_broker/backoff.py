@@ -10,8 +10,6 @@ from typing import Final
 
 _SAY_SECONDS: Final = 10.0
 
-_log = logging.getLogger("headrace.worker")
-
 
 class Backoff:
     """Seconds to wait: doubled from `first` up to `cap`, each time varied between half and the whole."""
@@ -32,9 +30,12 @@ class Backoff:
 
 
 class Waiting:
-    """Says for what one waits: at once, then every 10 s."""
+    """Says for what one waits: when an absence begins, then every 10 s."""
 
-    def __init__(self, what: str = "the server", monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, log: logging.Logger, what: str = "the server", monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
         self._what = what
         self._monotonic = monotonic
         self._due: float | None = None
@@ -43,4 +44,8 @@ class Waiting:
         now = self._monotonic()
         if self._due is None or now >= self._due:
             self._due = now + _SAY_SECONDS
-            _log.warning("Waiting for %s: %s", self._what, error)
+            self._log.warning("Waiting for %s: %s", self._what, error)
+
+    def over(self) -> None:
+        """It is back: the next absence is told at once."""
+        self._due = None
