@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
 from . import wire
+from .clock import ASK, milliseconds
 from .connection import Command
 from .conversations import Conversation, ask
 from .errors import MessageError
@@ -67,8 +68,8 @@ def withdraw(keys: Keys, keeper: str) -> list[Command]:
 
 def live_workers(keys: Keys) -> Conversation[list[WorkerRecord]]:
     """The announcements of all keepers that live, by name; those of a newer version are left out."""
-    (time,) = yield from ask(("TIME",))
-    now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+    (time,) = yield from ask(ASK)
+    now_ms = milliseconds(time)
     (names,) = yield from ask(("ZRANGEBYSCORE", keys.workers, now_ms, "+inf"))
     if not names:
         return []

@@ -9,11 +9,11 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from headrace_broker.clock import ServerClock
 from headrace_broker.connection import Connector, Link, exchange
 from headrace_broker.errors import Fenced, HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 
-from .clock import ServerClock
 from .condition import Condition, examine, last_id
 from .inbox import Item, entry_key
 from .leases import LeaseJudge

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from random import Random
 
+from headrace_broker.clock import ServerClock
 from headrace_broker.connection import Connector, Link, exchange, raise_error
 from headrace_broker.conversations import converse
 from headrace_broker.errors import (
@@ -24,7 +25,6 @@ from headrace_broker.errors import (
 from headrace_broker.keys import Keys
 
 from .blocking import MAX_BLOCK_MS, BlockingReader
-from .clock import ServerClock
 from .holding import Holding
 from .inbox import Item, entries, read_events, read_starts
 from .loader import Programs

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from headrace_broker.clock import ServerClock
 from headrace_broker.commit import Commits, Meta
 from headrace_broker.connection import Link, call, exchange, raise_error
 from headrace_broker.definitions import TaskCall
@@ -16,7 +17,6 @@ from headrace_broker.messages import CancelMessage, ResultMessage, SignalMessage
 from headrace_broker.records import Token
 
 from .cache import Caches, Recent
-from .clock import ServerClock
 from .dispatching import SlotReader
 from .engine import apply as engine
 from .engine.model import Context, Draft, Instance

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headrace_broker.clock import ServerClock
 from headrace_broker.connection import Command, Link, raise_error
 
-from .clock import ServerClock
 from .holding import Holding
 from .inbox import Item, entries, entry_key, read_events, read_signals, read_starts, read_timers
 

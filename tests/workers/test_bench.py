@@ -11,12 +11,12 @@ import uvloop
 from headrace import task
 from headrace.tasks import AnyTask
 from headrace_broker import messages
+from headrace_broker.clock import ServerClock
 from headrace_broker.keys import Keys
 from headrace_broker.messages import TaskMessage
 from headrace_broker.tasks import Delivery, Source
 from headrace_broker.values import Value, inline
 from headrace_workers.bench import Bench
-from headrace_workers.clock import ServerClock
 from headrace_workers.executors import Threads
 from headrace_workers.outbox import Outbox
 from headrace_workers.slots import Stop
@@ -33,7 +33,7 @@ class Sent:
 
 
 class StoppedClock:
-    def now_ms(self) -> int:
+    def now(self) -> int:
         return 1
 
 

@@ -18,13 +18,13 @@ from typing import Final
 
 from headrace.tasks import AnyTask
 from headrace_broker import messages
+from headrace_broker.clock import ServerClock
 from headrace_broker.errors import MessageError, TaskTimedOut
 from headrace_broker.messages import Failure, Outcome, ResultMessage, StartedMessage, TaskMessage
 from headrace_broker.tasks import Delivery
 from headrace_broker.values import Value
 
 from .attempt import Attempt, Output, failure_of
-from .clock import ServerClock
 from .executors import Executor
 from .outbox import Outbox
 from .pipe import Held as HeldEntries
@@ -160,7 +160,7 @@ class Bench:
         if held.reported:
             self._begins(held.source.key, held.entry)
         held.disarm()
-        held.began = self._clock.now_ms()
+        held.began = self._clock.now()
         if message.timeout_ms > 0:
             started = StartedMessage(
                 *(message.instance, message.incarnation, message.dispatch, message.token, held.began, self._worker)
@@ -222,7 +222,7 @@ class Bench:
             failure,
             route,
             held.began,
-            max(0, self._clock.now_ms() - held.began) if held.begun else 0,
+            max(0, self._clock.now() - held.began) if held.begun else 0,
             self._worker,
             message.traceparent,
         )

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from headrace_broker import payloads, tasks
 from headrace_broker.backoff import Backoff
+from headrace_broker.clock import ServerClock
 from headrace_broker.connection import AsyncLink, Connector, Reply
 from headrace_broker.conversations import converse_async
 from headrace_broker.errors import ServerError, ServerUnreachable
@@ -25,7 +26,6 @@ from headrace_broker.tasks import Delivery
 from headrace_broker.values import Value
 
 from .bench import Bench
-from .clock import ServerClock
 from .executors import Executor
 from .links import LastingLink
 from .outbox import Outbox

@@ -15,6 +15,7 @@ from typing import Final
 
 from headrace_broker import tasks, workers
 from headrace_broker.backoff import Backoff
+from headrace_broker.clock import ASK, ServerClock
 from headrace_broker.connection import Command, Connector, Link, exchange, raise_error
 from headrace_broker.conversations import converse
 from headrace_broker.errors import MessageError, ServerError, ServerUnreachable
@@ -23,7 +24,6 @@ from headrace_broker.namespace import Namespace
 from headrace_broker.tasks import Source
 from headrace_broker.workers import WorkerRecord
 
-from .clock import ASK, ServerClock
 from .estates import Estate
 from .nursery import Child, Cot, Spawner
 from .pipe import Ready
@@ -244,7 +244,7 @@ class Keeper:
         if self._link is None:
             link = self._connector.connect(timeout=max(1.0, self._lease / 3))
             sent = self._clock.monotonic()
-            self._clock.correct(sent, exchange(link, [ASK])[0])
+            self._clock.learn(exchange(link, [ASK])[0], sent)
             self._link = link
         return self._link
 
@@ -286,12 +286,12 @@ class Keeper:
     def _announce(self, link: Link, now: float) -> None:
         """Says what is served, or that nothing is any more."""
         sent = self._clock.monotonic()
-        self._clock.correct(sent, exchange(link, [ASK])[0])
+        self._clock.learn(exchange(link, [ASK])[0], sent)
         if self._kill_at is not None:
             commands = workers.withdraw(self._namespace.keys, self._settings.name)
         else:
             commands = workers.announce(
-                self._namespace.keys, self._record(), self._clock.now_ms(), self._settings.lease_ms
+                self._namespace.keys, self._record(), self._clock.now(), self._settings.lease_ms
             )
         for reply in exchange(link, commands):
             raise_error(reply)
@@ -300,7 +300,7 @@ class Keeper:
 
     def _record(self) -> WorkerRecord:
         if self._started_ms is None:
-            self._started_ms = self._clock.now_ms()
+            self._started_ms = self._clock.now()
         settings = self._settings
         streams, names = self._also
         if self._ready is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from headrace_broker.clock import ASK, ServerClock
 from headrace_broker.connection import AsyncLink, Connector
-
-from .clock import ASK, ServerClock
 
 
 class LastingLink:
@@ -24,7 +23,7 @@ class LastingLink:
             link = await self._connector.connect_async()
             try:
                 sent = self._clock.monotonic()
-                self._clock.correct(sent, (await link.exchange([ASK]))[0])
+                self._clock.learn((await link.exchange([ASK]))[0], sent)
             except BaseException:
                 await link.close()
                 raise

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from headrace_broker import messages
+from headrace_broker.clock import ServerClock
 from headrace_broker.errors import MessageError, TaskTimedOut
 from headrace_broker.ids import DispatchId
 from headrace_broker.messages import Failure, Outcome, ResultMessage, TaskMessage
 from headrace_broker.tasks import Delivery
-from headrace_workers.clock import ServerClock
 from headrace_workers.outbox import Outbox
 from headrace_workers.pipe import Held as HeldEntries
 from headrace_workers.slots import Place, Stop
@@ -162,7 +162,7 @@ class RqBench:
             outcome=outcome,
             failure=failure,
             began=job.began,
-            duration_ms=max(0, self._clock.now_ms() - job.began) if job.begun else 0,
+            duration_ms=max(0, self._clock.now() - job.began) if job.begun else 0,
             worker=job.worker or self._worker,
             traceparent=message.traceparent,
         )
@@ -198,7 +198,7 @@ class RqBench:
         """Code of the task runs, in a horse of `worker` ("": of one that is none of ours)."""
         job.worker = worker
         job.begun = True
-        job.began = self._clock.now_ms()
+        job.began = self._clock.now()
         if job.reported:
             self._begins(job.source.key, job.entry)
         if job.stopped or job.posted:

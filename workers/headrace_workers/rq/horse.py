@@ -24,6 +24,7 @@ from headrace.targets import load_targets
 from headrace.tasks import AnyTask, Task
 from headrace_broker import codec, messages, payloads, tasks
 from headrace_broker.backoff import Backoff
+from headrace_broker.clock import ASK, milliseconds
 from headrace_broker.connection import Command, Link, Reply, Server, exchange, raise_error
 from headrace_broker.errors import HeadraceError, ServerError, ServerUnreachable, TaskTimedOut
 from headrace_broker.ids import DispatchId
@@ -134,13 +135,12 @@ class Horse:
     def _begin(self) -> int | None:
         """The server's time (ms); None if nobody holds the entry: it was settled or revoked meanwhile."""
         look: Command = ("XPENDING", self._source.key, GROUP, self._entry, self._entry, 1)
-        leased, now = self._until_done(lambda link: exchange(link, [look, ("TIME",)]))
+        leased, now = self._until_done(lambda link: exchange(link, [look, ASK]))
         if isinstance(leased, ServerError) and tasks.is_no_group(leased):
             return None
         if not raise_error(leased):
             return None
-        seconds, microseconds = raise_error(now)
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return milliseconds(now)
 
     # The task.
 
