@@ -14,7 +14,6 @@ from typing import cast
 
 import pytest
 
-from headrace_broker import connection
 from headrace_broker.connection import (
     Argument,
     AsyncLink,
@@ -24,13 +23,14 @@ from headrace_broker.connection import (
     Server,
     Subscription,
     call,
-    call_async,
     exchange,
-    pack,
     raise_error,
 )
+from headrace_broker.connection import subscription as subscriptions
+from headrace_broker.connection.redis_link import pack
 from headrace_broker.errors import ConfigurationError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
+from support.links import call_async
 from support.proxy import Cut, CuttingProxy
 from support.waiting import wait_until_async
 
@@ -544,7 +544,7 @@ class TestSubscription:
         namespace: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(connection, "_CONFIRMATION_DEADLINE", 0.1)
+        monkeypatch.setattr(subscriptions, "CONFIRMATION_DEADLINE", 0.1)
         async with aclosing(Listener(subscription)):
             proxy.stall()
             with pytest.raises(ServerUnreachable, match="did not confirm"):

@@ -9,10 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from headrace_broker import codec, payloads, values
-from headrace_broker.connection import AsyncLink, Command, Reply, Server, call_async
+from headrace_broker.connection import AsyncLink, Command, Reply, Server
 from headrace_broker.errors import MessageError, PayloadMismatch, PayloadTooLarge
 from headrace_broker.keys import Keys, PartitionKeys
 from headrace_broker.values import Value
+from support.links import call_async
 
 INCARNATION = "Ab3_-xyz0912"
 LIMIT = codec.INLINE_LIMIT

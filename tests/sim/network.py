@@ -15,7 +15,8 @@ from typing import Any, cast
 import fakeredis
 import redis
 
-from headrace_broker.connection import AsyncLink, Command, Link, RedisLink, Reply, Subscription
+from headrace_broker.connection import AsyncLink, Command, Link, Reply, Subscription
+from headrace_broker.connection.redis_link import RedisLink
 from headrace_broker.errors import ServerUnreachable
 
 POLL = 0.006

@@ -15,15 +15,13 @@ from typing import Any, cast
 import redis
 import rq
 
+from headrace_broker.connection import ANONYMOUS
 from headrace_workers.spawn import die_with
 
 from . import horse
 from .jobs import BEAT_SECONDS
 from .serializer import MessagePack
 from .words import Died, Up, tell
-
-_ANONYMOUS: dict[str, Any] = {"driver_info": None} if hasattr(redis, "DriverInfo") else {}
-"""Else redis-py reads its own package metadata for each connection, and a horse makes one: 5 ms."""
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +32,7 @@ def main(arguments: list[str]) -> int:
     )
     logging.getLogger("rq").setLevel(logging.ERROR)  # it tells of each horse that dies; so do we
     horse.warm()
-    connection: Any = cast(Any, redis.Redis).from_url(os.environ["HEADRACE_RQ_URL"], **_ANONYMOUS)
+    connection: Any = cast(Any, redis.Redis).from_url(os.environ["HEADRACE_RQ_URL"], **ANONYMOUS)
     worker = rq.Worker(
         json.loads(os.environ["HEADRACE_RQ_QUEUES"]),
         name=name,
