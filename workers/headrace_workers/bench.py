@@ -20,10 +20,11 @@ from headrace.tasks import AnyTask
 from headrace_broker import messages
 from headrace_broker.clock import ServerClock
 from headrace_broker.errors import MessageError, TaskTimedOut
-from headrace_broker.messages import Failure, Outcome, ResultMessage, StartedMessage, TaskMessage
+from headrace_broker.messages import Failure, Outcome, TaskMessage
 from headrace_broker.tasks import Delivery
 from headrace_broker.values import Value
 
+from . import reports
 from .attempt import Attempt, Output, failure_of
 from .executors import Executor
 from .outbox import Outbox
@@ -162,10 +163,7 @@ class Bench:
         held.disarm()
         held.began = self._clock.now()
         if message.timeout_ms > 0:
-            started = StartedMessage(
-                *(message.instance, message.incarnation, message.dispatch, message.token, held.began, self._worker)
-            )
-            self._outbox.started(held.source, held.entry, started)
+            self._outbox.started(held.source, held.entry, reports.started(message, held.began, self._worker))
             held.timer = self._loop.call_later(message.timeout_ms / 1000, self.stop, held, "timed_out")
         held.attempt = Attempt(self._known[message.task], message)
         held.running = self._loop.create_task(self._run(held, held.attempt), context=self._context.copy())
@@ -198,7 +196,8 @@ class Bench:
                 held.posted = True
                 self._slots.held.pop(held.place, None)
             case "timed_out":
-                self._post(held, "timed_out", failure=_time_out(held.message))
+                text = reports.time_out(held.message)
+                self._post(held, "timed_out", failure=Failure(TaskTimedOut.__name__, text))
             case _:
                 if isinstance(ended, Output):
                     self._post(held, "completed", ended)
@@ -208,23 +207,18 @@ class Bench:
                     self._post(held, "returned")
 
     def _post(self, held: Held, outcome: Outcome, output: Output | None = None, failure: Failure | None = None) -> None:
-        message = held.message
         held.posted = True
         held.disarm()
         value, route, large = (None, None, None) if output is None else output
-        result = ResultMessage(
-            message.instance,
-            message.incarnation,
-            message.dispatch,
-            message.token,
+        result = reports.ended(
+            held.message,
             outcome,
-            value,
-            failure,
-            route,
-            held.began,
-            max(0, self._clock.now() - held.began) if held.begun else 0,
             self._worker,
-            message.traceparent,
+            began=held.began,
+            duration_ms=max(0, self._clock.now() - held.began) if held.begun else 0,
+            value=value,
+            route=route,
+            failure=failure,
         )
         self._outbox.result(held.source, held.entry, result, large)
 
@@ -307,8 +301,3 @@ def _copied(held: Mapping[Place, Held | None]) -> list[Held | None]:
             return list(held.values())
         except RuntimeError:
             continue
-
-
-def _time_out(message: TaskMessage) -> Failure:
-    text = f"Task {message.task!r} ran longer than its time-out of {message.timeout_ms / 1000:g} s."
-    return Failure(TaskTimedOut.__name__, text)

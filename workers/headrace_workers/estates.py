@@ -13,8 +13,10 @@ from headrace_broker import messages, tasks
 from headrace_broker.connection import Command, raise_error
 from headrace_broker.conversations import Conversation
 from headrace_broker.errors import MessageError
-from headrace_broker.messages import GarbageMessage, ResultMessage, TaskMessage
+from headrace_broker.messages import GarbageMessage, TaskMessage
 from headrace_broker.tasks import Delivery, Settlement, Source
+
+from . import reports
 
 _BATCH = 256
 
@@ -63,13 +65,6 @@ class Estate:
             garbage = messages.pack(GarbageMessage(source.key, entry, raw or b"", str(error)))
             # No token holds it, so no commit will take it out.
             return tasks.settle(source.partition, [Settlement(garbage, source, entry)])
-        result = ResultMessage(
-            message.instance,
-            message.incarnation,
-            message.dispatch,
-            message.token,
-            "returned" if self.blameless or (source.key, entry) in self.returned else "lost",
-            worker=self.consumer,
-            traceparent=message.traceparent,
-        )
+        returned = self.blameless or (source.key, entry) in self.returned
+        result = reports.ended(message, "returned" if returned else "lost", self.consumer)
         return [("XADD", events, "*", "m", messages.pack(result))]

@@ -18,8 +18,9 @@ from headrace_broker import messages
 from headrace_broker.clock import ServerClock
 from headrace_broker.errors import MessageError, TaskTimedOut
 from headrace_broker.ids import DispatchId
-from headrace_broker.messages import Failure, Outcome, ResultMessage, TaskMessage
+from headrace_broker.messages import Failure, Outcome, TaskMessage
 from headrace_broker.tasks import Delivery
+from headrace_workers import reports
 from headrace_workers.outbox import Outbox
 from headrace_workers.pipe import Held as HeldEntries
 from headrace_workers.slots import Place, Stop
@@ -122,8 +123,8 @@ class RqBench:
         elif why == "returned":
             self._post(job, "returned")
         else:
-            text = f"Task {job.message.task!r} ran longer than its time-out of {job.message.timeout_ms / 1000:g} s."
-            self._post(job, "timed_out", Failure(TaskTimedOut.__name__, f"{text} {_NOT_STOPPED}"))
+            text = f"{reports.time_out(job.message)} {_NOT_STOPPED}"
+            self._post(job, "timed_out", Failure(TaskTimedOut.__name__, text))
         self.due.set()
 
     def saved(self, places: list[Place]) -> None:
@@ -151,20 +152,15 @@ class RqBench:
             self.due.set()
 
     def _post(self, job: Job, outcome: Outcome, failure: Failure | None = None) -> None:
-        message = job.message
         job.posted = True
         job.disarm()
-        result = ResultMessage(
-            instance=message.instance,
-            incarnation=message.incarnation,
-            dispatch=message.dispatch,
-            token=message.token,
-            outcome=outcome,
-            failure=failure,
+        result = reports.ended(
+            job.message,
+            outcome,
+            job.worker or self._worker,
             began=job.began,
             duration_ms=max(0, self._clock.now() - job.began) if job.begun else 0,
-            worker=job.worker or self._worker,
-            traceparent=message.traceparent,
+            failure=failure,
         )
         self._outbox.result(job.source, job.entry, result)
 

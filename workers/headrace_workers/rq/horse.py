@@ -29,9 +29,10 @@ from headrace_broker.connection import Command, Link, Reply, Server, exchange, r
 from headrace_broker.errors import HeadraceError, ServerError, ServerUnreachable, TaskTimedOut
 from headrace_broker.ids import DispatchId
 from headrace_broker.keys import GROUP, Keys
-from headrace_broker.messages import Failure, Outcome, ResultMessage, StartedMessage, TaskMessage
+from headrace_broker.messages import Failure, Outcome, ResultMessage, TaskMessage
 from headrace_broker.tasks import Settlement, Source
 from headrace_broker.values import Value
+from headrace_workers import reports
 from headrace_workers.attempt import Output, failure_of, output_of
 from headrace_workers.spawn import die_with
 
@@ -116,17 +117,16 @@ class Horse:
             return
         task = stable().tasks.get(message.task)
         if task is None:
-            self._settle(self._result("unknown"))
+            self._settle(reports.ended(message, "unknown", self._worker))
             return
         if message.timeout_ms > 0:
-            started = StartedMessage(
-                *(message.instance, message.incarnation, message.dispatch, message.token, began, self._worker)
-            )
+            started = reports.started(message, began, self._worker)
             self._ask(("XADD", self._source.partition.events, "*", "m", messages.pack(started)))
         tell(Begun(message.dispatch))
         clock = time.monotonic()
         outcome, ended = self._perform(task)
-        result = self._result(outcome, began=began, duration_ms=int((time.monotonic() - clock) * 1000))
+        duration_ms = int((time.monotonic() - clock) * 1000)
+        result = reports.ended(message, outcome, self._worker, began=began, duration_ms=duration_ms)
         if isinstance(ended, Output):
             self._settle(result._replace(value=ended.value, route=ended.route), ended.large)
         else:
@@ -157,8 +157,8 @@ class Horse:
                     result = asyncio.run(result)
             return "completed", output_of(result, task)
         except OutOfTime as error:
-            text = f"Task {message.task!r} ran longer than its time-out of {message.timeout_ms / 1000:g} s."
-            return "timed_out", failure_of(TaskTimedOut(text).with_traceback(error.__traceback__))
+            timed_out = TaskTimedOut(reports.time_out(message))
+            return "timed_out", failure_of(timed_out.with_traceback(error.__traceback__))
         except BaseException as error:  # noqa: BLE001 also SystemExit: it is the task's failure
             return "failed", failure_of(error, task)
 
@@ -170,20 +170,6 @@ class Horse:
         return _drive(payloads.resolve(_Asking(self._ask_all), value, outputs))
 
     # The server.
-
-    def _result(self, outcome: Outcome, *, began: int = 0, duration_ms: int = 0) -> ResultMessage:
-        message = self._message
-        return ResultMessage(
-            instance=message.instance,
-            incarnation=message.incarnation,
-            dispatch=message.dispatch,
-            token=message.token,
-            outcome=outcome,
-            began=began,
-            duration_ms=duration_ms,
-            worker=self._worker,
-            traceparent=message.traceparent,
-        )
 
     def _settle(self, result: ResultMessage, large: bytes | None = None) -> None:
         tell(Ending(result.dispatch))
