@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
 from random import Random, SystemRandom
-from types import FrameType
 from typing import Any, Final, NoReturn
 
 from headrace.client import schema_text
@@ -26,12 +22,12 @@ from headrace_broker.namespace import Namespace
 from headrace_broker.registry import store_flow
 
 from .child import ChildLoop, ChildSettings
+from .cradle import begin
 from .executors import Threads
 from .options import ChildOptions
 from .pipe import Failed, Ready
 from .reporter import EXIT_BROKEN, Reporter
 from .served import Served, serve
-from .spawn import die_with
 
 EXIT_FAILED: Final = 1
 
@@ -40,14 +36,7 @@ _log = logging.getLogger("headrace.worker")
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status, or leaves by `os._exit` when threads that cannot be stopped would keep it."""
-    descriptor, parent = (int(argument) for argument in arguments)
-    die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ignore_signal)  # not SIG_IGN, which processes that a task starts would inherit
-    reporter = Reporter(socket.socket(fileno=descriptor))
-    options = ChildOptions(**json.loads(reporter.configuration().settings))
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    reporter.start(options.lease_ms / 6000)
+    reporter, options = begin(arguments, ChildOptions)
     try:
         registry = load_targets(options.targets)
         served = serve(registry.tasks.values(), options.queues)
@@ -119,10 +108,6 @@ async def _store_flows(options: ChildOptions, registry: Registry, namespace: Nam
 
 def _store(keys: Keys, flow: Any, schema: str) -> Conversation[bool]:
     return store_flow(keys, flow.definition, version=flow.version, schema=schema)
-
-
-def ignore_signal(number: int, frame: FrameType | None) -> None:
-    """The keeper tells when to stop: Ctrl-C reaches its whole process group."""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

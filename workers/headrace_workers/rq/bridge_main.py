@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import signal
-import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -24,12 +22,11 @@ from headrace_broker.errors import ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import Namespace
 from headrace_workers.child import ChildLoop, ChildSettings, Supplies
-from headrace_workers.child_main import ignore_signal
+from headrace_workers.cradle import begin
 from headrace_workers.executors import Executor, Threads
 from headrace_workers.pipe import Ready
 from headrace_workers.reporter import Reporter
 from headrace_workers.served import Served
-from headrace_workers.spawn import die_with
 
 from .bench import RqBench
 from .jobs import Jobs, queue_name
@@ -79,14 +76,7 @@ class BridgeOptions:
 
 
 def main(arguments: list[str]) -> int:
-    descriptor, parent = (int(argument) for argument in arguments)
-    die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ignore_signal)
-    reporter = Reporter(socket.socket(fileno=descriptor))
-    options = BridgeOptions(**json.loads(reporter.configuration().settings))
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    reporter.start(options.lease_ms / 6000)
+    reporter, options = begin(arguments, BridgeOptions)
     asyncio.run(Bridge(options, reporter).run())
     return 0
 

@@ -16,6 +16,7 @@ import redis
 import rq
 
 from headrace_broker.connection import ANONYMOUS
+from headrace_workers.cradle import log_to_stderr
 from headrace_workers.spawn import die_with
 
 from . import horse
@@ -27,9 +28,7 @@ from .words import Died, Up, tell
 def main(arguments: list[str]) -> int:
     parent, name = arguments
     die_with(int(parent))
-    logging.basicConfig(
-        level=int(os.environ["HEADRACE_LOG_LEVEL"]), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr(int(os.environ["HEADRACE_LOG_LEVEL"]))
     logging.getLogger("rq").setLevel(logging.ERROR)  # it tells of each horse that dies; so do we
     horse.warm()
     connection: Any = cast(Any, redis.Redis).from_url(os.environ["HEADRACE_RQ_URL"], **ANONYMOUS)
