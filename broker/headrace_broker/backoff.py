@@ -14,7 +14,7 @@ _SAY_SECONDS: Final = 10.0
 class Backoff:
     """Seconds to wait: doubled from `first` up to `cap`, each time varied between half and the whole."""
 
-    def __init__(self, random: Random, *, first: float = 0.05, cap: float = 2.0) -> None:
+    def __init__(self, random: Random, first: float = 0.05, cap: float = 2.0) -> None:
         self._random = random
         self._first = first
         self._cap = cap

@@ -132,21 +132,6 @@ def validate(value: object, annotation: object) -> Any:
         raise PayloadMismatch(mismatch(annotation, error)) from error
 
 
-def encode_json(text: str | bytes) -> bytes:
-    """`text` as UTF-8, once it is known to be JSON. Raises `PayloadNotSerializable`."""
-    from pydantic_core import from_json
-
-    try:
-        data = text.encode() if isinstance(text, str) else bytes(text)
-        data.decode()
-        from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        shown = text[:40] if isinstance(text, str) else text[:40].decode(errors="replace")
-        hint = "Is a string in double quotes?"
-        raise PayloadNotSerializable(f"Not JSON: {error}; got {shown!r}. {hint}") from error
-    return data
-
-
 def decode_json(data: bytes, annotation: object = Any) -> Any:
     """The value in the JSON `data`, validated in JSON mode: an ISO text becomes a datetime, a list a set.
 
@@ -168,6 +153,20 @@ def check_size(data: bytes, limit: int = PAYLOAD_LIMIT) -> None:
             size=len(data),
             limit=limit,
         )
+
+
+def check_json(data: bytes) -> None:
+    """Raises `PayloadNotSerializable` if `data` is not JSON in UTF-8; NaN and Infinity are not."""
+    from pydantic_core import from_json
+
+    try:
+        data.decode()
+        from_json(data, allow_inf_nan=False, cache_strings=False)
+    except ValueError as error:
+        raise PayloadNotSerializable(
+            f"Not JSON: {error}; got {data[:40].decode(errors='replace')!r}. "
+            "A string is in double quotes; there is no NaN and no Infinity."
+        ) from error
 
 
 # By identity: `int | str == str | int`, yet they validate differently. The entry keeps the annotation alive,

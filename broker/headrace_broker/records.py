@@ -27,15 +27,7 @@ SLEEPING: Final = 3
 AWAITING: Final = 4
 FAILED: Final = 5
 STOPPED: Final = 6
-PHASES: Final[Mapping[int, str]] = {
-    DISPATCHED: "dispatched",
-    BACKOFF: "backoff",
-    SLEEPING: "sleeping",
-    AWAITING: "awaiting",
-    FAILED: "failed",
-    STOPPED: "stopped",
-}
-"""`stopped` is a sibling that a failure stopped: `retry` will give it a fresh dispatch, like the failed one."""
+"""A sibling that a failure stopped: `retry` will give it a fresh dispatch, like the failed one."""
 
 
 class Counters(NamedTuple):

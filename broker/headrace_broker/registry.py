@@ -6,14 +6,13 @@ changed, for its name is its content hash.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from . import scripting
 from .conversations import Conversation, ask
 from .definitions import Definition
-from .errors import FlowNotFound, MessageError
+from .errors import FlowNotFound
 from .keys import Keys
 
 _CHUNK = 256
@@ -49,22 +48,6 @@ def load_definition(keys: Keys, digest: str) -> Conversation[Definition | None]:
     """The definition of that hash; None if it is not stored. Raises `MessageError` if it cannot be read."""
     (data,) = yield from ask(("GET", keys.definition(digest)))
     return None if data is None else Definition.from_wire(data)
-
-
-def load_definitions(keys: Keys, digests: Iterable[str]) -> Conversation[dict[str, Definition]]:
-    """The definitions of these hashes, as far as they are stored and can be read."""
-    wanted = sorted(set(digests))
-    found: dict[str, Definition] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
-        replies = yield from ask(*(("GET", keys.definition(digest)) for digest in chunk))
-        for digest, data in zip(chunk, replies, strict=True):
-            if data is not None:
-                try:
-                    found[digest] = Definition.from_wire(data)
-                except MessageError:  # a newer release's: shown by number instead of by name
-                    continue
-    return found
 
 
 def current_flow(keys: Keys, name: str) -> Conversation[FlowRecord]:

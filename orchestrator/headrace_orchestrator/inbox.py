@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -181,10 +180,7 @@ def _raw_signal(id: str, fields: dict[bytes, bytes]) -> Item:
         raise MessageError(f"A signal's name has 1 to {NAME_LIMIT} printable bytes; got {name[:40]!r}.")
     payload = fields.get(b"payload", b"null")
     codec.check_size(payload, codec.PAYLOAD_LIMIT)
-    try:
-        json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"A raw signal's payload is JSON; {error}.") from None
+    codec.check_json(payload)
     event = SignalMessage(instance, name, values.inline(payload, "j"), actor="raw")
     return Item("signals", id, instance, None, event)
 

@@ -17,7 +17,6 @@ from headrace_broker.registry import (
     flow_names,
     list_flows,
     load_definition,
-    load_definitions,
     store_flow,
 )
 from support.scripts import preload
@@ -84,11 +83,8 @@ def test_flows_are_listed_by_name(link: Link, keys: Keys) -> None:
     assert [(flow.name, flow.version) for flow in converse(link, list_flows(keys))] == [("alpha", 2), ("zeta", 2)]
 
 
-def test_definitions_that_are_missing_or_unreadable_are_left_out(link: Link, keys: Keys) -> None:
-    known = define()
-    converse(link, store_flow(keys, known))
+def test_a_missing_definition_is_none_and_an_unreadable_one_an_error(link: Link, keys: Keys) -> None:
     call(link, "SET", keys.definition("bad"), b"\x00")
-    assert converse(link, load_definitions(keys, [known.digest, "bad", "none"])) == {known.digest: known}
     assert converse(link, load_definition(keys, "none")) is None
     with pytest.raises(MessageError):
         converse(link, load_definition(keys, "bad"))

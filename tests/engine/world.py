@@ -40,6 +40,14 @@ from headrace_orchestrator.engine.program import Program
 
 INSTANCE: Final = "order-1"
 INCARNATION: Final = "inc"
+PHASES: Final = {
+    records.DISPATCHED: "dispatched",
+    records.BACKOFF: "backoff",
+    records.SLEEPING: "sleeping",
+    records.AWAITING: "awaiting",
+    records.FAILED: "failed",
+    records.STOPPED: "stopped",
+}
 MAX_COMMANDS: Final = 512
 """Of one decision (invariant 6)."""
 
@@ -257,7 +265,7 @@ class World:
     @property
     def where(self) -> dict[str, str]:
         """Per node that holds a token: the token's phase."""
-        return {self.name(token.node): records.PHASES[token.phase] for token in self.tokens.values()}
+        return {self.name(token.node): PHASES[token.phase] for token in self.tokens.values()}
 
     @property
     def result_value(self) -> Any:
