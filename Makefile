@@ -19,8 +19,9 @@ help:  ## this list
 demo: .venv/has-demo  ## durable flows over real data, while processes are killed
 	@$(BIN)/headrace demo $(ARGS)
 
+# Bytecode is kept, whatever the environment says: the tests start many processes, and each would compile us anew.
 test: .venv/has-test  ## all tests, in random order, on all cores
-	@$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadgroup $(ARGS)
 
 check: lint types layers test  ## all that CI asks of a change
 

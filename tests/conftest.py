@@ -6,7 +6,7 @@ A test that asks for `server_url` runs once for each kind of server; marks narro
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -14,7 +14,16 @@ from support.leaks import check_namespace
 from support.servers import FULL, ServerKind, Servers, kinds_for, one_of
 
 
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """What `-n auto` means: one more than there are cores, since much of what takes long waits for processes."""
+    cores = yield
+    return cores + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Those that may take long come first, or the last of them runs alone at the end.
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     if not FULL:
         reason = pytest.mark.skip(reason="runs in CI, or with HEADRACE_TEST_FULL=1")
         for item in items:

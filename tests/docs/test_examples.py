@@ -15,7 +15,8 @@ from e2e.deployment import Deployment
 from headrace import Client, Handle
 from headrace.targets import load_target
 from headrace_broker.connection import Server, call
-from support.waiting import wait_until, wait_until_async
+from headrace_broker.errors import FlowNotFound
+from support.waiting import wait_until_async
 
 from .pages import ROOT
 
@@ -29,24 +30,25 @@ def test_every_example_has_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == TESTED
 
 
+OUTCOMES = {"shipped": True, "refunded": False}
+"""What becomes of an order, by its approval."""
+
+
 @pytest.mark.servers("redis")
-@pytest.mark.parametrize(("approved", "outcome"), [(True, "shipped"), (False, "refunded")])
-def test_orders_by_the_command_line(
-    approved: bool, outcome: str, server_url: str, namespace: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("outcome", ["shipped", pytest.param("refunded", marks=pytest.mark.full_only)])
+async def test_orders_by_the_command_line(outcome: str, server_url: str, namespace: str, tmp_path: Path) -> None:
+    def headrace(*arguments: str) -> Any:
+        return _headrace(server_url, namespace, *arguments)
+
     with Deployment(server_url, namespace, tmp_path, [str(EXAMPLES / "orders.py")]):
-
-        def headrace(*arguments: str) -> Any:
-            return _headrace(server_url, namespace, *arguments)
-
-        def started() -> bool:
-            return _run(server_url, namespace, "start", "orders", "-i", order, "--id", "order-42").returncode == 0
-
-        order = '{"id": "42", "total": 9}'
-        wait_until(started, 30, "the worker to register the flow")
-        wait_until(lambda: _waits_for(headrace("show", "order-42")) == ["approval"], 30, "the wait for the approval")
-        headrace("signal", "order-42", "approval", "--payload", json.dumps(approved), "--actor", "ann")
-        shown = wait_until(lambda: _ended(headrace("show", "order-42")), 30, "the end")
+        async with Client(server_url, namespace) as client:
+            await wait_until_async(lambda: _registered(client, "orders"), 30, "the worker to register the flow")
+            headrace("start", "orders", "-i", '{"id": "42", "total": 9}', "--id", "order-42")
+            await _asked(client, "order-42", "approval")
+            assert _waits_for(headrace("show", "order-42")) == ["approval"]
+            headrace("signal", "order-42", "approval", "--payload", json.dumps(OUTCOMES[outcome]), "--actor", "ann")
+            await client.handle("order-42").result(timeout="30s")
+            shown = headrace("show", "order-42")
     assert shown["instance"]["status"] == "completed"
     assert shown["result"] == outcome
     kinds = [fact["kind"] for fact in shown["history"]]
@@ -55,13 +57,14 @@ def test_orders_by_the_command_line(
 
 
 @pytest.mark.servers("valkey")
-async def test_orders_by_the_client(server_url: str, namespace: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("outcome", [pytest.param("shipped", marks=pytest.mark.full_only), "refunded"])
+async def test_orders_by_the_client(outcome: str, server_url: str, namespace: str, tmp_path: Path) -> None:
     orders = load_target(str(EXAMPLES / "orders.py")).flows["orders"]
     with Deployment(server_url, namespace, tmp_path, [str(EXAMPLES / "orders.py")]):
         async with Client(server_url, namespace) as client:
             handle = await client.start(orders, {"id": "42", "total": 9}, id="order-42")
-            await client.signal("order-42", "approval", True)  # early: it waits in the instance
-            assert await handle.result(timeout="30s") == "shipped"
+            await client.signal("order-42", "approval", OUTCOMES[outcome])  # early: it waits in the instance
+            assert await handle.result(timeout="30s") == outcome
 
 
 @pytest.mark.full_only
@@ -78,13 +81,26 @@ async def test_moderation(server_url: str, namespace: str, tmp_path: Path) -> No
             calm, loud, odd = [await post("calm", "Hello."), await post("loud", "Hello!!!!!"), await post("odd", "Hm!")]
             assert (await calm.result(timeout="60s")).startswith("published ann's post under key ")
             assert await loud.result(timeout="60s") == "dropped ann's post"
-
-            async def asked() -> bool:
-                return [str(wait) for wait in (await odd.get()).waiting_for] == ["signal:judgement"]
-
-            await wait_until_async(asked, 60, "the wait for a judgement")
+            await _asked(client, "odd", "judgement")
             _raw_signal(server_url, namespace, "odd", "judgement", "true")
             assert await odd.result(timeout="30s") == "a person approved ann's post"
+
+
+async def _asked(client: Client, id: str, signal: str) -> None:
+    """Waits until the instance waits for that signal."""
+
+    async def asked() -> bool:
+        return [str(wait) for wait in (await client.get(id)).waiting_for] == [f"signal:{signal}"]
+
+    await wait_until_async(asked, 60, f"{id} to wait for {signal}")
+
+
+async def _registered(client: Client, flow: str) -> bool:
+    try:
+        await client.current_flow(flow)
+    except FlowNotFound:
+        return False
+    return True
 
 
 def _raw_signal(url: str, namespace: str, instance: str, name: str, payload: str) -> None:
@@ -96,8 +112,8 @@ def _raw_signal(url: str, namespace: str, instance: str, name: str, payload: str
         link.close()
 
 
-def _run(url: str, namespace: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def _headrace(url: str, namespace: str, *arguments: str) -> Any:
+    done = subprocess.run(
         [sys.executable, "-m", "headrace.cli", *arguments, "--json"],
         env={**os.environ, "HEADRACE_URL": url, "HEADRACE_NAMESPACE": namespace},
         capture_output=True,
@@ -105,17 +121,9 @@ def _run(url: str, namespace: str, *arguments: str) -> subprocess.CompletedProce
         timeout=30,
         check=False,
     )
-
-
-def _headrace(url: str, namespace: str, *arguments: str) -> Any:
-    done = _run(url, namespace, *arguments)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def _waits_for(shown: Any) -> list[str]:
     return [wait["name"] for wait in shown["instance"]["waiting_for"]]
-
-
-def _ended(shown: Any) -> Any:
-    return shown if shown["instance"]["ended"] is not None else None

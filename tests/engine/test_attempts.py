@@ -115,7 +115,7 @@ policies = st.builds(
 
 
 @settings(max_examples=25, deadline=None)
-@given(policies, st.integers(1, 10_000), st.text(max_size=8))
+@given(policies, st.integers(1, 10_000), st.integers(0, 2**32).map("0-feed-{}-0".format))
 def test_the_delay_is_the_formula_capped_and_then_jittered(retry: RetrySpec, k: int, seed: str) -> None:
     try:
         exact = min(retry.initial_ms * retry.backoff ** (k - 1), retry.max_ms)

@@ -95,8 +95,10 @@ class CuttingProxy:
     def close(self) -> None:
         self._closed = True
         self._flowing.set()
-        self._listener.close()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept` on Linux
         self._thread.join()
+        self._listener.close()
         self.cut_all()
         for pipe in list(self._pipes):
             pipe.join()
@@ -241,7 +243,7 @@ def _listen(path: Path | None) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
         listener.listen()
-    listener.settimeout(_POLL)  # closing it does not wake `accept`
+    listener.settimeout(_POLL)  # where a shutdown does not wake `accept`
     return listener
 
 

@@ -28,8 +28,10 @@ FAKE: frozenset[ServerKind] = frozenset(["fake"])
 REAL: frozenset[ServerKind] = frozenset(["valkey", "redis"])
 
 
-class _ErrorsAreReplies(TCPFakeRequestHandler):
-    """fakeredis hangs up after it has answered with an error; a server does not."""
+class _LikeAServer(TCPFakeRequestHandler):
+    """fakeredis hangs up after it has answered with an error; a server does not. Nor does one hold back its replies."""
+
+    disable_nagle_algorithm = True  # or the second reply to a batch waits 40 ms for the first to be acknowledged
 
     def setup(self) -> None:
         super().setup()
@@ -50,7 +52,7 @@ class FakeServer:
 
     def __init__(self) -> None:
         self._server = TcpFakeServer(("127.0.0.1", 0), server_type="redis", server_version=(7, 0))
-        self._server.RequestHandlerClass = _ErrorsAreReplies
+        self._server.RequestHandlerClass = _LikeAServer
         self._server.daemon_threads = True
         self._server.block_on_close = False  # a handler may sit in a blocking read
         self._thread = threading.Thread(
