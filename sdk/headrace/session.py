@@ -21,6 +21,7 @@ from headrace_broker.errors import ServerUnreachable
 from headrace_broker.locate import DEFAULT_URL, EMBEDDED, Located, locate
 from headrace_broker.namespace import Namespace, open_namespace
 from headrace_broker.shared_link import SharedLink
+from headrace_broker.urls import shown
 
 T = TypeVar("T")
 
@@ -117,7 +118,8 @@ class Session:
 
     def _about(self, error: ServerUnreachable) -> str:
         reason = str(error).rstrip(".")
-        return f"{reason}." if self.url in reason else f"{reason} ({self.url})."
+        url = shown(self.url)
+        return f"{reason}." if url in reason else f"{reason} ({url})."
 
     async def close(self) -> None:
         if self._link is not None:

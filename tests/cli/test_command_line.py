@@ -65,6 +65,30 @@ def test_a_bad_url_is_exit_code_2(headrace: Headrace, url: str) -> None:
     assert headrace("orchestrator", "--url", url).code == 2
 
 
+@pytest.mark.parametrize("command", ["ls", "show a", "start flow", "signal a go", "cancel a"])
+def test_passwords_are_not_printed(headrace: Headrace, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setattr("headrace.cli.connecting.RETRY_FOR", "50ms")
+    for url, code in (("redis://ann:secret@127.0.0.1:1/0", 4), ("redis://ann:se/secret@127.0.0.1:1/0", 2)):
+        outcome = headrace(*command.split(), "--url", url)
+        assert outcome.code == code
+        assert "redis://ann:***@127.0.0.1:1/0" in outcome.err
+        assert "secret" not in outcome.out + outcome.err
+
+
+def test_dev_names_its_server_without_the_password(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def supervise(*given: object) -> int:
+        return 0
+
+    (tmp_path / "app.py").write_text("from headrace import task\n\n@task\ndef work() -> None: ...\n")
+    monkeypatch.setattr("headrace.cli.dev._supervise", supervise)
+    outcome = headrace("dev", "app.py", "--url", "redis://ann:secret@127.0.0.1:1/0")
+    assert outcome.code == 0
+    assert "redis://ann:***@127.0.0.1:1/0" in outcome.err
+    assert "secret" not in outcome.out + outcome.err
+
+
 def test_a_metrics_port_in_use_is_exit_code_2(headrace: Headrace) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

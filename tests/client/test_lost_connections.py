@@ -75,6 +75,16 @@ async def test_a_result_is_waited_for_across_a_lost_subscription(server_url: str
             assert (await waiting, await also) == (1, 2)
 
 
+async def test_a_password_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    async with Client(f"redis://ann:secret@127.0.0.1:{port}/0", retry_for="100ms") as client:
+        with caplog.at_level(logging.DEBUG), pytest.raises(ServerUnreachable) as raised:
+            await client.start(loose, 1, id="a")
+    assert f"redis://ann:***@127.0.0.1:{port}/0" in str(raised.value)
+    assert f"redis://ann:***@127.0.0.1:{port}/0" in caplog.text
+    assert "secret" not in str(raised.value) + caplog.text
+
+
 @pytest.mark.parametrize("url", ["localhost:6379", "http://x", ""])
 async def test_a_bad_url_is_told_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_URL", "nonsense")

@@ -7,10 +7,11 @@ connection here is made with retries off, and a lost reply is the caller's to ha
     server          connections to a real server, by URL
     redis_link      these connections, over redis-py's; parsing reads their replies in bulk
     subscription    messages of channels
-    urls            URLs for people's eyes
 """
 
 from __future__ import annotations
+
+from headrace_broker.urls import shown
 
 from .link import (
     Argument,
@@ -26,7 +27,6 @@ from .link import (
     raise_error,
 )
 from .server import ANONYMOUS, Server
-from .urls import shown
 
 __all__ = [
     "ANONYMOUS",

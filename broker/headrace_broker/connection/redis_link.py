@@ -10,9 +10,9 @@ import hiredis
 import redis
 
 from headrace_broker.errors import ConfigurationError, ServerError, ServerUnreachable
+from headrace_broker.urls import shown
 
 from .link import Command, Reply
-from .urls import shown
 
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)
 BROKEN = (*LOST, redis.InvalidResponse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio as aioredis
@@ -15,12 +16,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from headrace_broker.errors import ConfigurationError
+from headrace_broker.urls import shown
 
 from .link import AsyncLink, Link, Subscription
 from .parsing import AsyncBulkParser, BulkParser
 from .redis_link import AsyncRedisLink, RedisLink
 from .subscription import RedisSubscription
-from .urls import shown
 
 P = TypeVar("P")
 
@@ -40,13 +41,14 @@ class Server:
     url: str
 
     def __post_init__(self) -> None:
-        try:
-            _parse_url(self.url)
-        except ValueError as error:
+        if (problem := _problem(self.url)) is not None:
             raise ConfigurationError(
                 f"A server URL looks like redis://host:6379/0, rediss://… or embedded://DIR; got {shown(self.url)}: "
-                f"{error}."
-            ) from None
+                f"{problem}."
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shown(self.url)!r})"
 
     def connect(self, *, timeout: float = 5.0) -> Link:
         """Connects; `timeout` in seconds holds for connecting and for each wait for a reply."""
@@ -88,6 +90,19 @@ class Server:
 
     async def subscription(self) -> Subscription:
         return RedisSubscription(cast(AsyncRedisLink, await self.connect_async()))
+
+
+def _problem(url: str) -> str | None:
+    """Why it is no URL of a server. Quotes nothing of a password that was not escaped, as errors of parsers do."""
+    try:
+        _parse_url(url)
+        parts = urlsplit(url)
+        if parts.scheme == "unix" or "@" not in parts.path:
+            return None
+    except ValueError as error:
+        if "@" not in url:
+            return str(error)
+    return "the characters / ? # and @ of a password are written %2F %3F %23 and %40"
 
 
 def _keeping(parsers: list[P], kind: type[P]) -> Callable[..., P]:

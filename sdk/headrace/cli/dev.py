@@ -128,8 +128,10 @@ def describe(event: Event) -> str | None:
 
 
 def _server(chosen: str, located: Located) -> str:
+    from headrace_broker.urls import shown
+
     if located.embedded is None:
-        return located.url
+        return shown(located.url)
     how = "started" if located.embedded.started else "joined"
     return f"{chosen} ({how}, pid {located.embedded.pid}; {located.url})"
 
