@@ -6,7 +6,7 @@ import pytest
 
 from headrace_broker.commit import FIRST_COMMIT
 from headrace_broker.connection import Server
-from headrace_broker.errors import ServerUnreachable
+from headrace_broker.errors import ServerError, ServerUnreachable
 from support.proxy import CuttingProxy
 from support.waiting import wait_until
 
@@ -201,6 +201,32 @@ def test_the_server_goes_away_and_comes_back(bench: Bench) -> None:
         with pytest.raises(ServerUnreachable):
             orchestrator.step(0)
         proxy.come_up()
+        bench.clock.advance(20)
+        step_until(orchestrator, lambda: orchestrator.owned == [0])
+        settle(orchestrator, hand)
+        orchestrator.disconnect()
+    check_once(bench.history("c"), "a", "b")
+
+
+def test_a_server_that_loads_its_data_is_waited_for(bench: Bench) -> None:
+    """It answers, but with an error: at the first question of a connection, and later."""
+    bench.start("c", bench.register(flows.chain("a", "b")))
+    hand = bench.hand()
+    with CuttingProxy(bench.server.url) as proxy:
+        orchestrator = bench.orchestrator(connector=Tap(Server(proxy.url)))
+        proxy.refuse()
+        for _ in range(2):
+            with pytest.raises(ServerError, match="is loading"):
+                orchestrator.step(0)
+        proxy.accept()
+        steps(orchestrator)
+        assert orchestrator.owned == [0]
+        hand.work()
+        proxy.refuse()
+        with pytest.raises(ServerError, match="is loading"):
+            orchestrator.step(0)
+        assert orchestrator.owned == [], "nothing is trusted that was known before"
+        proxy.accept()
         bench.clock.advance(20)
         step_until(orchestrator, lambda: orchestrator.owned == [0])
         settle(orchestrator, hand)

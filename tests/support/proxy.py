@@ -11,6 +11,7 @@ reply, the `*` and two bytes more, and then closes both sides: the commit is don
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 _POLL = 0.05
 _CHUNK = 64 * 1024
+_COMMAND = re.compile(rb"(?:\A|(?<=\n))\*\d+\r\n")
+LOADING = "LOADING Redis is loading the dataset in memory"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Cut:
 class CuttingProxy:
     """Listens on a free loopback port, or on a Unix socket at `path`, and forwards to the server at `upstream`.
 
-    All of it runs in daemon threads. `connections` and `cuts` count what happened.
+    All of it runs in daemon threads. `connections`, `cuts` and `refusals` (of single commands) count what happened.
     """
 
     def __init__(self, upstream: str, path: Path | None = None) -> None:
@@ -51,12 +54,14 @@ class CuttingProxy:
         self._lock = threading.Lock()
         self._armed: Cut | None = None
         self._refusing = False
+        self._refusal = b""
         self._closed = False
         self._flowing = threading.Event()
         self._flowing.set()
         self._pipes: set[_Pipe] = set()
         self.connections = 0
         self.cuts = 0
+        self.refusals = 0
         self._listener = _listen(path)
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._thread.start()
@@ -84,6 +89,13 @@ class CuttingProxy:
 
     def come_up(self) -> None:
         self._refusing = False
+
+    def refuse(self, error: str = LOADING) -> None:
+        """Answers every command itself, with that error, until `accept`; connections stay open."""
+        self._refusal = f"-{error}\r\n".encode()
+
+    def accept(self) -> None:
+        self._refusal = b""
 
     def stall(self) -> None:
         """Forwards nothing more, in either direction, until `flow`; connections stay open."""
@@ -129,7 +141,7 @@ class CuttingProxy:
             except OSError:
                 client.close()
                 continue
-            pipe = _Pipe(client, server, self._flowing, self._take, self._ended)
+            pipe = _Pipe(client, server, self._flowing, self._take, self._refuse, self._ended)
             self._pipes.add(pipe)
             pipe.start()
             if self._refusing:  # since `go_down` cut those it knew
@@ -145,6 +157,15 @@ class CuttingProxy:
             self.cuts += 1
             return armed
 
+    def _refuse(self, request: bytes) -> bytes:
+        """The answer to the commands that begin in this request; empty if the server shall give it."""
+        refusal = self._refusal
+        if not refusal:
+            return b""
+        count = len(_COMMAND.findall(request))
+        self.refusals += count
+        return refusal * count
+
     def _ended(self, pipe: _Pipe) -> None:
         self._pipes.discard(pipe)
 
@@ -158,12 +179,14 @@ class _Pipe:
         server: socket.socket,
         flowing: threading.Event,
         take: Callable[[bytes], Cut | None],
+        refuse: Callable[[bytes], bytes],
         ended: Callable[[_Pipe], None],
     ) -> None:
         self._client = client
         self._server = server
         self._flowing = flowing
         self._take = take
+        self._refuse = refuse
         self._ended = ended
         self._lock = threading.Lock()
         self._cut: Cut | None = None
@@ -206,6 +229,9 @@ class _Pipe:
         seen = b""
         while data := self._client.recv(_CHUNK):
             self._flowing.wait()
+            if refused := self._refuse(data):
+                self._client.sendall(refused)
+                continue
             seen = seen[-256:] + data  # a pattern may lie across two chunks
             if self._cut is None and (cut := self._take(seen)) is not None:
                 if cut.lose_request:
