@@ -19,6 +19,7 @@ from headrace_workers.keeper import Keeper, KeeperSettings
 from headrace_workers.nursery import WEDGED_SECONDS
 from headrace_workers.pipe import Begun, Drain, Failed, Frame, Held, Ready, Report, Revoked
 from support.feeding import Feed
+from support.proxy import CuttingProxy
 
 pytestmark = pytest.mark.real_only
 
@@ -391,3 +392,21 @@ def test_it_survives_the_servers_absence_and_catches_up(world: World) -> None:
     world.reachable = True
     world.step(3)
     assert world.feed.results()[message.dispatch].outcome == "lost"
+
+
+def test_it_renews_when_the_server_has_loaded_its_data(world: World) -> None:
+    child = world.run()
+    (delivery,) = world.deliver(child, world.feed.hand_out("double"))
+    with CuttingProxy(world.server.url) as proxy:
+        world.keeper._drop_link()  # pyright: ignore[reportPrivateUsage]
+        world.server = Server(proxy.url)
+        world.age(delivery, 9000)
+        proxy.refuse()
+        child.says.append(held((delivery, True)))
+        assert 0 < world.step(1) <= 2
+        assert proxy.refusals > 0
+        assert world.idle(delivery) >= 9000
+        proxy.accept()
+        world.step(3)
+        assert world.idle(delivery) < 9000
+        world.keeper._drop_link()  # pyright: ignore[reportPrivateUsage]
