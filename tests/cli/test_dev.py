@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from headrace import Flow, task
+from headrace.cli.founding import found_namespace
 from headrace.cli.readiness import Readiness, until_ready
 from headrace.targets import Registry
 from headrace_broker.connection import Server, call, exchange
 from headrace_broker.conversations import converse
-from headrace_broker.locate import runs_in
+from headrace_broker.errors import PartitionCountMismatch
+from headrace_broker.locate import locate, runs_in
 from headrace_broker.namespace import open_namespace
 from headrace_broker.registry import store_flow
 from headrace_broker.workers import WorkerRecord, announce
@@ -33,16 +36,18 @@ def double(n: int) -> int:
     return n * 2
 
 doubling = Flow("doubling", input=int).then(double)
+slow = Flow("slow", input=int).delay("2s").then(double)
 """
 
 pytestmark = pytest.mark.timeout(120)
 
 
 class Dev:
-    def __init__(self, directory: Path, *targets: str) -> None:
+    def __init__(self, directory: Path, *targets: str, **environment: str) -> None:
         self.directory = directory
         self.log = directory / "dev.log"
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        self._environment |= environment
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "headrace.cli", "dev", *targets],
@@ -95,6 +100,15 @@ def test_flows_run_survive_deaths_and_nothing_is_left(dev: Dev) -> None:
     for name in ("worker", "orchestrator"):
         os.kill(dev.pids(name)[0], signal.SIGKILL)
         wait_until(lambda name=name: len(dev.pids(name)) == 2, 20, f"{name} to be started again")  # type: ignore[misc]
+    assert dev.run("start", "slow", "--input", "5", "--id", "two").returncode == 0
+    (server,) = re.findall(r"^server .*pid (\d+);", dev.said(), re.MULTILINE)
+    os.kill(int(server), signal.SIGKILL)
+    listed = dev.run("ls", "--json")  # which waits for it, and asks no other
+    assert {item["id"] for item in json.loads(listed.stdout)["items"]} == {"one", "two"}, listed.stderr
+    assert "server        died: killed by SIGKILL" in dev.said()
+    assert len(dev.pids("server")) == 1
+    gone_on = dev.run("start", "slow", "--input", "0", "--id", "two", "--conflict", "use_existing", "--wait")
+    assert (gone_on.returncode, gone_on.stdout) == (0, "10\n"), gone_on.stderr
     second = dev.run("start", "doubling", "--input", "4", "--wait", "--timeout", "60s")
     assert (second.returncode, second.stdout) == (0, "8\n"), second.stderr
     assert "died: killed by SIGKILL" in dev.said()
@@ -116,6 +130,45 @@ def test_a_second_ctrl_c_stops_at_once(dev: Dev) -> None:
     dev.process.send_signal(signal.SIGINT)
     assert dev.process.wait(10) == 0
     assert all(gone(pid) for name in ("worker", "orchestrator") for pid in dev.pids(name))
+
+
+@pytest.mark.servers("redis")
+@pytest.mark.leaves_keys("namespace")
+def test_the_namespace_is_there_before_the_processes(server_url: str, namespace: str) -> None:
+    said: list[str] = []
+    assert found_namespace(server_url, namespace, 7, threading.Event(), said.append)
+    link = Server(server_url).connect()
+    assert converse(link, open_namespace(namespace)).partitions == 7
+    link.close()
+    with pytest.raises(PartitionCountMismatch):
+        found_namespace(server_url, namespace, 8, threading.Event(), said.append)
+    assert said == []
+
+
+def test_a_namespace_waits_for_its_server_until_told_to_stop() -> None:
+    stopped = threading.Event()
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        stopped.set()
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        assert not found_namespace(f"redis://:secret@127.0.0.1:{one.getsockname()[1]}", "any", None, stopped, tell)
+    assert said[0].startswith("waiting for the server: No server answers at redis://:***@127.0.0.1")
+
+
+def test_partitions_that_do_not_fit_are_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(FLOWS)
+    with locate(f"embedded://{tmp_path}/.headrace") as located:
+        link = Server(located.url).connect()
+        converse(link, open_namespace("headrace", 3))
+        link.close()
+        dev = Dev(tmp_path, "flows.py", HEADRACE_PARTITIONS="8")
+        assert dev.process.wait(30) == 2
+    assert "error: Namespace 'headrace' was created with 3 partitions" in dev.said()
+    assert "orchestrator" not in dev.said()
 
 
 def test_it_says_once_what_is_missing() -> None:

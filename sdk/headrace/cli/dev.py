@@ -42,20 +42,32 @@ def dev(
     """
     from headrace.targets import load_targets
     from headrace_broker.locate import EMBEDDED, locate
+    from headrace_broker.settings import load_settings
+
+    from .guard import guarded
 
     registry = load_targets(targets)  # an error of the author's is better told now than by each restart
     chosen = url or os.environ.get("HEADRACE_URL") or f"{EMBEDDED}{DEV_DIRECTORY}"
     name = namespace or os.environ.get("HEADRACE_NAMESPACE") or "headrace"
+    partitions = load_settings().partitions
     with locate(chosen) as located:
         note(f"server        {_server(chosen, located)}")
-        code = _supervise(targets, located, name, concurrency, log_level, registry)
+        with guarded(located.embedded, _tell):
+            code = _supervise(targets, located, name, partitions, concurrency, log_level, registry)
     note("stopped")
     return code
 
 
 def _supervise(
-    targets: Sequence[str], located: Located, namespace: str, concurrency: int, log_level: str, registry: Registry
+    targets: Sequence[str],
+    located: Located,
+    namespace: str,
+    partitions: int | None,
+    concurrency: int,
+    log_level: str,
+    registry: Registry,
 ) -> int:
+    from .founding import found_namespace
     from .readiness import Readiness, until_ready
     from .supervisor import Supervisor
 
@@ -63,8 +75,7 @@ def _supervise(
     refused: list[Event] = []
 
     def tell(event: Event) -> None:
-        if (line := describe(event)) is not None:
-            note(line)
+        _tell(event)
         if event.kind == "gave_up":
             refused.append(event)
             wake.set()
@@ -81,6 +92,8 @@ def _supervise(
     readiness = Readiness(located.url, namespace, registry, lambda: supervisor.pid("worker"))
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if not found_namespace(located.url, namespace, partitions, wake, note):
+            return OK
         supervisor.spawn(
             "orchestrator", [*command, "orchestrator", *common, "--ownership", _LEASE, "--metrics-port", "0"]
         )
@@ -110,6 +123,11 @@ def _welcome(namespace: str, flows: Sequence[str]) -> str:
     if flows:
         lines.append(f"try           headrace start {flows[0]} --input JSON --wait")
     return "\n".join([*lines, "Ctrl-C stops all"])
+
+
+def _tell(event: Event) -> None:
+    if (line := describe(event)) is not None:
+        note(line)
 
 
 def describe(event: Event) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace_broker.locate import DEFAULT_URL, EMBEDDED, runs_in
+from headrace_broker.locate import DEFAULT_URL, EMBEDDED, is_guarded, runs_in
 
 DEV_DIRECTORY: Final = ".headrace"
 """Where `headrace dev` keeps its data, in the directory it is called in."""
@@ -37,5 +37,6 @@ def server_url(given: str | None) -> str:
 
 
 def dev_url() -> str | None:
-    """The URL of the embedded server of a `headrace dev` in this directory, if it runs."""
-    return f"{EMBEDDED}{DEV_DIRECTORY}" if runs_in(Path(DEV_DIRECTORY)) else None
+    """The URL of the embedded server of a `headrace dev` in this directory, if either of them runs."""
+    directory = Path(DEV_DIRECTORY)
+    return f"{EMBEDDED}{DEV_DIRECTORY}" if runs_in(directory) or is_guarded(directory) else None

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_broker.errors import ServerUnreachable
+
 from .options import Namespace, Url, server_url
+from .output import note
 
 if TYPE_CHECKING:
+    from headrace_broker.locate import Located
     from headrace_broker.settings import Settings
 
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.", show_default=False)]
@@ -140,13 +147,27 @@ def _settings(**given: object) -> Settings:
 
 
 def _with_server(settings: Settings, run: Callable[[str], int]) -> int:
+    try:
+        with _located(settings.url) as located:
+            return run(located.url)
+    except KeyboardInterrupt:  # before the process took over its signals
+        return 0
+
+
+def _located(url: str) -> Located:
+    """As `locate`, but waits for a guard that has yet to start its server again, and says so."""
+    from headrace.session import Backoff
     from headrace_broker.locate import locate
 
-    with locate(settings.url) as located:
+    backoff = Backoff(Random())
+    for attempt in itertools.count():
         try:
-            return run(located.url)
-        except KeyboardInterrupt:  # before the process took over its signals
-            return 0
+            return locate(url)
+        except ServerUnreachable as error:
+            if attempt == 0:
+                note(f"Waiting for the server: {error}.")
+            time.sleep(backoff.next())
+    raise AssertionError  # count never ends
 
 
 def add_to(app: typer.Typer) -> None:

@@ -36,17 +36,23 @@ EventKind = Literal["started", "died", "restarting", "gave_up", "stopped"]
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a child. `code` is its exit code, negative for a signal; `delay` (s) until its restart."""
+    """What happened to a child. `code` is its exit code, negative for a signal; `delay` (s) until its restart.
+
+    `problem` says in words what the code does not.
+    """
 
     name: str
     kind: EventKind
     pid: int
     code: int = 0
     delay: float = 0.0
+    problem: str = ""
 
     @property
     def cause(self) -> str:
         """How it ended, in words: "killed by SIGKILL", "exit code 1"."""
+        if self.problem:
+            return self.problem
         if self.code >= 0:
             return f"exit code {self.code}"
         with contextlib.suppress(ValueError):
