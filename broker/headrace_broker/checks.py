@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .connection import Reply, raise_error
+from .connection import Command, Reply, raise_error
 from .conversations import Conversation
 from .errors import EvictionPolicyRefused, ServerError, UnsupportedServer
 
@@ -31,27 +31,47 @@ class ServerInfo:
         return f"{self.kind.capitalize()} {self.version}"
 
 
+QUESTIONS: Final[tuple[Command, ...]] = (
+    ("INFO", "server"),
+    ("CONFIG", "GET", "maxmemory-policy"),
+    ("INFO", "memory"),  # managed servers refuse CONFIG
+)
+
+
 def check_server() -> Conversation[ServerInfo]:
     """Who the server is, if Headrace can run on it.
 
     Raises `UnsupportedServer` for a Redis before 7.0, or what is neither Redis nor Valkey; `EvictionPolicyRefused`
     for a server that may evict keys, even if it has no memory limit now.
     """
-    info = yield [("INFO", "server")]
-    server = _identify(_fields(info[0]))
-    config = yield [("CONFIG", "GET", "maxmemory-policy")]
-    policy = _policy(config[0])
-    if policy is None:  # managed servers refuse CONFIG
-        memory = yield [("INFO", "memory")]
-        policy = _fields(memory[0]).get("maxmemory_policy")
-    if policy is None:
+    replies = yield QUESTIONS
+    server = _identify(_fields(replies[0]))
+    if not _check_policy(replies):
         _log.warning("The server does not tell its maxmemory-policy; it must be %s, or state may be lost.", POLICY)
-    elif policy != POLICY:
+    return server
+
+
+def check_as_client(replies: Sequence[Reply]) -> None:
+    """The same for the replies to `QUESTIONS`, but what the server does not tell is well: processes look closer.
+
+    Raises `UnsupportedServer` and `EvictionPolicyRefused`.
+    """
+    if not isinstance(replies[0], ServerError):
+        _identify(_fields(replies[0]))
+    _check_policy(replies)
+
+
+def _check_policy(replies: Sequence[Reply]) -> bool:
+    """False if the server does not tell. Raises `EvictionPolicyRefused`."""
+    policy = _policy(replies[1])
+    if policy is None and not isinstance(replies[2], ServerError):
+        policy = _fields(replies[2]).get("maxmemory_policy")
+    if policy is not None and policy != POLICY:
         raise EvictionPolicyRefused(
             f"The server's maxmemory-policy is {policy}: when memory runs low it would evict keys, and workflows with "
             f"them. Set it to {POLICY}, there and in the server's configuration: {MEND_POLICY}"
         )
-    return server
+    return policy is not None
 
 
 def _identify(fields: Mapping[str, str]) -> ServerInfo:

@@ -10,9 +10,13 @@
     │   ├── MissingExtra              an optional package is needed; says the install command
     │   └── TargetError               a TARGET of the command line that cannot be loaded
     ├── ServerError                   the server answered a command with an error
+    │   ├── ServerFull                out of memory
+    │   ├── ServerNotReady            loading its data, or a replica
+    │   ├── AccessDenied              password or permission missing
     │   ├── CommitDamaged             a command failed inside an applied commit
     │   └── PartitionDamaged          a key of a partition cannot be worked with
     ├── ServerUnreachable             no connection, or one that was lost
+    ├── ClientClosed                  a client that was closed is asked for something
     ├── FlowError                     a flow or task that is wrong as written; raised while the author's code runs
     │   ├── InvalidFlow
     │   └── InvalidTask
@@ -23,6 +27,7 @@
     │   └── PayloadMismatch           a payload does not validate against the receiver's annotation
     ├── InstanceError
     │   ├── InvalidInstanceId
+    │   ├── InvalidRequest            an argument that cannot be used: its type, a signal's name, an actor, a policy
     │   ├── InstanceExists
     │   ├── InstanceNotFound
     │   ├── InstanceFinished          it has ended and takes no more signals or controls
@@ -112,6 +117,24 @@ class ServerError(HeadraceError):
     code = "server_error"
 
 
+class ServerFull(ServerError):
+    """The server is out of memory and takes nothing new."""
+
+    code = "server_full"
+
+
+class ServerNotReady(ServerError):
+    """The server answers, but takes no commands yet, or no writes."""
+
+    code = "server_not_ready"
+
+
+class AccessDenied(ServerError):
+    """The server wants a password, or does not let the user do what Headrace does."""
+
+    code = "access_denied"
+
+
 class CommitDamaged(ServerError):
     """A command failed inside an applied commit, which only a strange hand can cause. The partition is repaired."""
 
@@ -128,6 +151,12 @@ class ServerUnreachable(HeadraceError):
     """The server cannot be reached."""
 
     code = "server_unreachable"
+
+
+class ClientClosed(HeadraceError):
+    """The client was closed; make another one."""
+
+    code = "client_closed"
 
 
 class FlowError(HeadraceError):
@@ -188,6 +217,12 @@ class InvalidInstanceId(InstanceError):
     """Not an instance id."""
 
     code = "invalid_instance_id"
+
+
+class InvalidRequest(InstanceError):
+    """An argument of a request cannot be used as it is."""
+
+    code = "invalid_request"
 
 
 class InstanceExists(InstanceError):

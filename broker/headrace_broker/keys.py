@@ -76,7 +76,7 @@ class Keys:
     ns: str
 
     def __post_init__(self) -> None:
-        if not _NAMESPACE.fullmatch(self.ns):
+        if not isinstance(self.ns, str) or not _NAMESPACE.fullmatch(self.ns):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"A namespace is 1 to 64 of the characters A-Z a-z 0-9 _ . - ; got {self.ns!r}.")
 
     @cached_property

@@ -66,6 +66,9 @@ class Filter:
     def __post_init__(self) -> None:
         if self.status is not None and self.status not in STATUSES:
             raise ConfigurationError(f"A status is one of {', '.join(STATUSES)}; got {self.status!r}.")
+        _check_kind("flow", self.flow, str)
+        _check_kind("since", self.since, datetime)
+        _check_kind("until", self.until, datetime)
 
     def keeps(self, snapshot: Snapshot) -> bool:
         return (self.status is None or snapshot.status == self.status) and (
@@ -73,12 +76,17 @@ class Filter:
         )
 
 
+def _check_kind(what: str, given: object, kind: type) -> None:
+    if given is not None and not isinstance(given, kind):
+        raise ConfigurationError(f"{what} is a {kind.__name__}; got {type(given).__name__} {given!r:.80}.")
+
+
 def list_instances(
     namespace: Namespace, which: Filter, *, limit: int = 100, cursor: str | None = None
 ) -> Conversation[Page]:
     """A page of at most `limit` (1 to 1,000) instances. Raises `ConfigurationError` for a bad limit or cursor."""
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ConfigurationError(f"A page has 1 to {MAX_LIMIT} instances; got {limit}.")
+    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+        raise ConfigurationError(f"A page has 1 to {MAX_LIMIT} instances; got {limit!r:.80}.")
     after = None if cursor is None else decode_cursor(cursor)
     items: list[Snapshot] = []
     by_flow = yield from _prefers_flow(namespace, which)
@@ -101,12 +109,12 @@ def encode_cursor(position: Position) -> str:
 
 
 def decode_cursor(cursor: str) -> Position:
-    """Raises `ConfigurationError` for text that is no cursor."""
+    """Raises `ConfigurationError` for what is no cursor."""
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         created, member = wire.fields(wire.unpack(data), "a creation and a member", int, bytes)[:2]
         return Position(created, member)
-    except (binascii.Error, ValueError, MessageError):
+    except (binascii.Error, ValueError, TypeError, MessageError):
         raise ConfigurationError(f"Not a cursor: {cursor!r}. Take it from the page before, unchanged.") from None
 
 

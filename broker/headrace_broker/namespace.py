@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from . import checks
+from .connection import raise_error
 from .conversations import Conversation, ask
 from .errors import ConfigurationError, PartitionCountMismatch
 from .keys import Keys, PartitionKeys, partition_of
@@ -46,15 +49,33 @@ def open_namespace(name: str, partitions: int | None = None) -> Conversation[Nam
         ("HSETNX", keys.namespace, "format", FORMAT),
         ("HMGET", keys.namespace, "partitions", "format"),
     )
-    found, version = (_count(keys, field) for field in replies[2])
+    return _opened(keys, replies[2], partitions)
+
+
+def enter_namespace(name: str) -> Conversation[Namespace]:
+    """As `open_namespace`, for clients, which check the server by the way: one exchange if the namespace exists.
+
+    Raises also what `check_as_client` does; nothing was written then.
+    """
+    keys = Keys(name)
+    replies = yield [*checks.QUESTIONS, ("HMGET", keys.namespace, "partitions", "format")]
+    fields = raise_error(replies[-1])
+    checks.check_as_client(replies)
+    if None in fields:
+        return (yield from open_namespace(name))
+    return _opened(keys, fields)
+
+
+def _opened(keys: Keys, fields: Sequence[bytes], partitions: int | None = None) -> Namespace:
+    found, version = (_count(keys, field) for field in fields)
     if version != FORMAT:
         raise ConfigurationError(
-            f"Namespace {name!r} has format {version}; this release reads format {FORMAT}. "
+            f"Namespace {keys.ns!r} has format {version}; this release reads format {FORMAT}. "
             "Use the release it was made with, or another namespace."
         )
     if partitions is not None and partitions != found:
         raise PartitionCountMismatch(
-            f"Namespace {name!r} was created with {found} partitions, which cannot change; {partitions} were asked "
+            f"Namespace {keys.ns!r} was created with {found} partitions, which cannot change; {partitions} were asked "
             f"for. Leave the count out or say {found}, or use another namespace."
         )
     return Namespace(keys, found)

@@ -10,12 +10,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Literal, cast
+from typing import Final, Literal, cast, get_args
 
 from . import messages, payloads, scripting
 from .awaited import Awaited
 from .conversations import Conversation, ask
-from .errors import InstanceError, InstanceExists, InstanceFinished, InstanceNotFound, ServerError
+from .errors import InstanceExists, InstanceFinished, InstanceNotFound, InvalidRequest, ServerError
 from .ids import check_instance_id, new_incarnation, new_request_id
 from .keys import PartitionKeys
 from .messages import CancelMessage, SignalMessage, StartMessage
@@ -53,7 +53,7 @@ class Started:
 
 @dataclass(frozen=True)
 class StartRequest:
-    """A start. Raises `InvalidInstanceId` and `InstanceError` when made; `hold` says what asking raises."""
+    """A start. Raises `InvalidInstanceId` and `InvalidRequest` when made; `hold` says what asking raises."""
 
     instance: str
     flow: str
@@ -67,6 +67,8 @@ class StartRequest:
 
     def __post_init__(self) -> None:
         check_instance_id(self.instance)
+        if self.conflict not in get_args(Conflict):
+            raise InvalidRequest(f"A conflict policy is one of {', '.join(get_args(Conflict))}; got {self.conflict!r}.")
         _check_text("an actor", self.actor)
         _check_text("a traceparent", self.traceparent)
 
@@ -110,7 +112,7 @@ class StartRequest:
 
 @dataclass(frozen=True)
 class SignalRequest:
-    """A signal to a live instance. Raises `InvalidInstanceId` and `InstanceError` when made."""
+    """A signal to a live instance. Raises `InvalidInstanceId` and `InvalidRequest` when made."""
 
     instance: str
     name: str
@@ -121,9 +123,12 @@ class SignalRequest:
 
     def __post_init__(self) -> None:
         check_instance_id(self.instance)
-        if not self.name or not self.name.isprintable():
-            raise InstanceError(f"A signal has a name without control characters; got {self.name!r}.")
         _check_text("a signal's name", self.name)
+        if not self.name or not self.name.isprintable():
+            raise InvalidRequest(
+                f"A signal's name has 1 to {_NAME_LIMIT} bytes, without control or invisible characters; "
+                f"got {self.name!r}."
+            )
         _check_text("an actor", self.actor)
         _check_text("a traceparent", self.traceparent)
 
@@ -162,7 +167,7 @@ class SignalRequest:
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """The wish that a live instance be cancelled. Raises `InvalidInstanceId` and `InstanceError` when made."""
+    """The wish that a live instance be cancelled. Raises `InvalidInstanceId` and `InvalidRequest` when made."""
 
     instance: str
     reason: str = ""
@@ -248,10 +253,12 @@ def _name_value(keys: PartitionKeys, incarnation: str) -> str:
     return keys.value(incarnation, secrets.token_urlsafe(9))
 
 
-def _check_text(what: str, text: str, limit: int = _NAME_LIMIT) -> None:
+def _check_text(what: str, text: object, limit: int = _NAME_LIMIT) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{what.capitalize()} is text; got {type(text).__name__} {text!r:.80}.")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise InstanceError(f"{what.capitalize()} is valid Unicode; got {text!r}.") from None
+        raise InvalidRequest(f"{what.capitalize()} is valid Unicode; got {text!r}.") from None
     if size > limit:
-        raise InstanceError(f"{what.capitalize()} has at most {limit} bytes; got {size}.")
+        raise InvalidRequest(f"{what.capitalize()} has at most {limit} bytes; got {size}.")

@@ -14,6 +14,7 @@ from uuid import uuid4
 from headrace_broker.awaited import Awaited
 from headrace_broker.connection import Connector
 from headrace_broker.durations import Duration
+from headrace_broker.ids import check_instance_id
 from headrace_broker.instances import Status
 from headrace_broker.listing import Filter, Page, list_instances
 from headrace_broker.queries import HistoryEvent, read_history, read_snapshot
@@ -23,7 +24,7 @@ from headrace_broker.snapshots import Snapshot
 
 from .flow import Flow
 from .handle import Handle
-from .inputs import json_payload, typed_payload
+from .inputs import check_kind, json_payload, typed_payload
 from .listener import Listener
 from .session import RETRY_FOR, Session
 from .signals import Signal
@@ -71,7 +72,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Closes its connections, and the embedded server if this client started it."""
+        """Closes its connections, and the embedded server if this client started it; what it is asked then raises
+        `ClientClosed`."""
         await self.listener.close()
         for task in self._stored.values():
             task.cancel()
@@ -119,8 +121,9 @@ class Client:
         "fail" raises `InstanceExists`, "use_existing" returns its handle. `actor` says who asks, for the history.
 
         Raises `PayloadMismatch` (the input does not validate), `PayloadNotSerializable`, `PayloadTooLarge`,
-        `InvalidInstanceId`, `FlowNotFound`, `InstanceExists`, `ServerUnreachable`.
+        `InvalidInstanceId`, `InvalidRequest`, `FlowNotFound`, `InstanceExists`, `ServerUnreachable`.
         """
+        check_kind("A flow", flow, Flow, str)
         instance = str(uuid4()) if id is None else id
         if isinstance(flow, str):
             record = await self.current_flow(flow)
@@ -149,8 +152,9 @@ class Client:
         """Sends a signal. It waits in the instance until a step takes it; by name it is carried as JSON.
 
         Raises `InstanceNotFound`, `InstanceFinished`, `UnknownSignal` (no step of its flow waits for that name),
-        `PayloadMismatch`, `PayloadNotSerializable`, `PayloadTooLarge`, `ServerUnreachable`.
+        `InvalidRequest`, `PayloadMismatch`, `PayloadNotSerializable`, `PayloadTooLarge`, `ServerUnreachable`.
         """
+        check_kind("A signal", signal, Signal, str)
         if isinstance(signal, str):
             name, encoded = signal, json_payload(payload, f"The payload of signal {signal!r}")
         else:
@@ -168,10 +172,12 @@ class Client:
 
     async def get(self, id: str) -> Snapshot:
         """An instance's status, and what it waits for. Raises `InstanceNotFound`, `ServerUnreachable`."""
+        check_instance_id(id)
         return await self.session.ask(lambda namespace: read_snapshot(namespace, id), f"read instance {id}")
 
     async def history(self, id: str, incarnation: str | None = None) -> Sequence[HistoryEvent]:
         """What happened to an instance, oldest first. Raises `InstanceNotFound`, `ServerUnreachable`."""
+        check_instance_id(id)
         return await self.session.ask(
             lambda namespace: read_history(namespace, id, incarnation), f"read the history of {id}"
         )
@@ -203,11 +209,17 @@ class Client:
     def handle(self, id: str, flow: None = None) -> Handle[Any]: ...
 
     def handle(self, id: str, flow: Flow[Any, Any] | None = None) -> Handle[Any]:
-        """A handle of an instance that was started elsewhere; `flow` gives the type of its output. Asks nothing yet."""
+        """A handle of an instance that was started elsewhere; `flow` gives the type of its output. Asks nothing yet.
+
+        Raises `InvalidInstanceId`, `InvalidRequest`.
+        """
+        check_instance_id(id)
+        check_kind("A handle's flow", flow, Flow, type(None))
         return Handle(self, id, None, Any if flow is None else flow.output_type)
 
     async def current_flow(self, name: str) -> FlowRecord:
         """What a start by that name would use. Raises `FlowNotFound`, which lists the flows there are."""
+        check_kind("A flow's name", name, str)
         return await self.session.ask(lambda namespace: current_flow(namespace.keys, name), f"look up flow {name}")
 
     async def flows(self) -> tuple[FlowRecord, ...]:

@@ -7,6 +7,8 @@ Two more belong to the tree and are raised by tasks, to overrule their retry pol
 from __future__ import annotations
 
 from headrace_broker.errors import (
+    AccessDenied,
+    ClientClosed,
     CommitDamaged,
     ConfigurationError,
     EmbeddedServerError,
@@ -25,6 +27,7 @@ from headrace_broker.errors import (
     InvalidDuration,
     InvalidFlow,
     InvalidInstanceId,
+    InvalidRequest,
     InvalidTask,
     MessageError,
     MissingExtra,
@@ -36,6 +39,8 @@ from headrace_broker.errors import (
     PayloadNotSerializable,
     PayloadTooLarge,
     ServerError,
+    ServerFull,
+    ServerNotReady,
     ServerUnreachable,
     SignalTimeout,
     TargetError,
@@ -48,6 +53,8 @@ from headrace_broker.errors import (
 )
 
 __all__ = [
+    "AccessDenied",
+    "ClientClosed",
     "CommitDamaged",
     "ConfigurationError",
     "EmbeddedServerError",
@@ -66,6 +73,7 @@ __all__ = [
     "InvalidDuration",
     "InvalidFlow",
     "InvalidInstanceId",
+    "InvalidRequest",
     "InvalidTask",
     "MessageError",
     "MissingExtra",
@@ -77,6 +85,8 @@ __all__ = [
     "PayloadNotSerializable",
     "PayloadTooLarge",
     "ServerError",
+    "ServerFull",
+    "ServerNotReady",
     "ServerUnreachable",
     "SignalTimeout",
     "TargetError",

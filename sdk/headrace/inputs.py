@@ -6,8 +6,15 @@ import json
 from typing import Any, cast
 
 from headrace_broker import codec
-from headrace_broker.errors import PayloadMismatch, PayloadNotSerializable
+from headrace_broker.errors import InvalidRequest, PayloadMismatch, PayloadNotSerializable
 from headrace_broker.requests import Payload
+
+
+def check_kind(what: str, given: object, *kinds: type) -> None:
+    """Raises `InvalidRequest` unless `given` is one of `kinds`: annotations bind nobody."""
+    if not isinstance(given, kinds):
+        wanted = " or ".join("text" if kind is str else f"a {kind.__name__}" for kind in kinds)
+        raise InvalidRequest(f"{what} is {wanted}; got {type(given).__name__} {given!r:.80}.")
 
 
 def typed_payload(value: Any, annotation: Any, what: str) -> Payload:

@@ -17,9 +17,10 @@ from headrace_broker.backoff import Backoff
 from headrace_broker.connection import Connector, Server
 from headrace_broker.conversations import Conversation, converse_async
 from headrace_broker.durations import Duration, format_duration, parse_duration
-from headrace_broker.errors import ServerUnreachable
+from headrace_broker.errors import ClientClosed, ConfigurationError, ServerNotReady, ServerUnreachable
+from headrace_broker.keys import Keys
 from headrace_broker.locate import DEFAULT_URL, EMBEDDED, Located, locate
-from headrace_broker.namespace import Namespace, open_namespace
+from headrace_broker.namespace import Namespace, enter_namespace
 from headrace_broker.shared_link import SharedLink
 from headrace_broker.urls import shown
 
@@ -45,18 +46,24 @@ class Session:
     ) -> None:
         self.url = connector.url if connector is not None else url or os.environ.get("HEADRACE_URL") or DEFAULT_URL
         self.random = random or Random()
+        if not isinstance(self.url, str):  # pyright: ignore[reportUnnecessaryIsInstance] callers may be untyped
+            raise ConfigurationError(f"A server URL is text, such as redis://host:6379/0; got {self.url!r:.80}.")
         self._name = namespace or os.environ.get("HEADRACE_NAMESPACE") or "headrace"
+        Keys(self._name)  # a bad name is told at once
         self._retry_ms = parse_duration(retry_for)
         self._located: Located | None = None
         self._connector = connector
         self._link: SharedLink | None = None
         self._namespace: Namespace | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
         if connector is None and not self.url.startswith(EMBEDDED):
             self._connector = Server(self.url)  # a bad URL is told at once
 
     async def connector(self) -> Connector:
-        """What makes connections; starts the embedded server if the URL names one."""
+        """What makes connections; starts the embedded server if the URL names one. Raises `ClientClosed`."""
+        if self._closed:
+            raise ClientClosed
         if self._connector is None:
             async with self._opening:
                 if self._connector is None:
@@ -75,7 +82,7 @@ class Session:
             link = await self.link()
             async with self._opening:
                 if self._namespace is None:
-                    self._namespace = await converse_async(link, open_namespace(self._name))
+                    self._namespace = await converse_async(link, enter_namespace(self._name))
         return self._namespace
 
     def backoff(self) -> Backoff:
@@ -92,15 +99,16 @@ class Session:
     async def retry(self, operation: Callable[[Namespace, SharedLink], Awaitable[T]], purpose: str) -> T:
         """Does it again after each loss of the connection, which must not matter: it reads, or has a request id.
 
-        Raises `ServerUnreachable` when no attempt succeeded for the time given as `retry_for`.
+        Raises `ServerUnreachable` when no attempt succeeded for the time given as `retry_for`, and `ClientClosed`.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._retry_ms / 1000
         backoff = self.backoff()
         for attempt in itertools.count(1):
             try:
-                return await operation(await self.namespace(), await self.link())
-            except ServerUnreachable as error:
+                link = await self.link()
+                return await operation(await self.namespace(), link)
+            except (ServerUnreachable, ServerNotReady) as error:
                 delay = backoff.next()
                 if clock() + delay > deadline:
                     raise ServerUnreachable(
@@ -116,12 +124,12 @@ class Session:
                 await asyncio.sleep(delay)
         raise AssertionError  # count never ends
 
-    def _about(self, error: ServerUnreachable) -> str:
-        reason = str(error).rstrip(".")
-        url = shown(self.url)
+    def _about(self, error: Exception) -> str:
+        reason, url = str(error).rstrip("."), shown(self.url)
         return f"{reason}." if url in reason else f"{reason} ({url})."
 
     async def close(self) -> None:
+        self._closed = True
         if self._link is not None:
             await self._link.close()
             self._link = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from headrace_broker.connection import Link, Server, call
+from headrace_broker.connection import Command, Link, Reply, Server, call
 from headrace_broker.conversations import converse
-from headrace_broker.errors import ConfigurationError, PartitionCountMismatch
+from headrace_broker.errors import ConfigurationError, EvictionPolicyRefused, PartitionCountMismatch
 from headrace_broker.keys import partition_of
-from headrace_broker.namespace import open_namespace
+from headrace_broker.namespace import enter_namespace, open_namespace
 
 
 @pytest.fixture
@@ -67,3 +67,48 @@ def test_an_instance_lives_where_its_id_hashes_to(link: Link, namespace: str) ->
     opened = converse(link, open_namespace(namespace, 3))
     for instance in ("a", "order-42", "ü"):
         assert opened.of(instance).number == partition_of(instance, 3)
+
+
+class Counting:
+    """A link that counts exchanges."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.exchanges = 0
+
+    def send(self, commands: Sequence[Command]) -> None:
+        self.exchanges += 1
+        self._link.send(commands)
+
+    def receive(self, count: int) -> list[Reply]:
+        return self._link.receive(count)
+
+    def wait(self, seconds: float) -> bool:
+        return self._link.wait(seconds)
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def test_a_client_enters_and_checks_the_server_in_one_exchange(link: Link, namespace: str) -> None:
+    counting = Counting(link)
+    assert converse(counting, enter_namespace(namespace)).partitions == 4
+    counting.exchanges = 0
+    assert converse(counting, enter_namespace(namespace)).partitions == 4
+    assert counting.exchanges == 1
+
+
+def test_a_client_keeps_the_count_there_is(link: Link, namespace: str) -> None:
+    converse(link, open_namespace(namespace, 7))
+    assert converse(link, enter_namespace(namespace)).partitions == 7
+
+
+@pytest.mark.real_only
+def test_a_client_refuses_a_server_that_evicts_and_writes_nothing(link: Link, namespace: str) -> None:
+    call(link, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(EvictionPolicyRefused, match="redis-cli CONFIG SET maxmemory-policy noeviction"):
+            converse(link, enter_namespace(namespace))
+    finally:
+        call(link, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert call(link, "EXISTS", f"{namespace}:namespace") == 0

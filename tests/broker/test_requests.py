@@ -15,11 +15,11 @@ from headrace_broker.connection import Link, Reply, Server, call
 from headrace_broker.conversations import Conversation, converse
 from headrace_broker.definitions import Definition, Node
 from headrace_broker.errors import (
-    InstanceError,
     InstanceExists,
     InstanceFinished,
     InstanceNotFound,
     InvalidInstanceId,
+    InvalidRequest,
     PayloadTooLarge,
     UnknownSignal,
 )
@@ -152,13 +152,25 @@ def test_a_bad_id_is_refused_when_the_request_is_made(instance: Any) -> None:
         SignalRequest(instance, "go", Payload(b"\x01"))
 
 
-def test_overlong_texts_are_refused() -> None:
-    with pytest.raises(InstanceError, match="An actor has at most 256 bytes; got 257"):
-        start(actor="a" * 257)
-    with pytest.raises(InstanceError, match="A reason has at most 4096"):
+@pytest.mark.parametrize("actor", ["a" * 257, "\udc80", 5, None])
+def test_a_text_is_text_and_not_too_long(actor: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"^An actor (is|has)"):
+        start(actor=actor)
+    with pytest.raises(InvalidRequest, match=r"^An actor (is|has)"):
+        SignalRequest("a", "go", Payload(b"\x01"), actor=actor)
+    with pytest.raises(InvalidRequest, match="A reason has at most 4096 bytes; got 4097"):
         CancelRequest("a", reason="r" * 4097)
-    with pytest.raises(InstanceError, match="A signal has a name"):
-        SignalRequest("a", "", Payload(b"\x01"))
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\u200bb", "s" * 257, "ä" * 129, 5, None])
+def test_a_signals_name_is_checked_when_the_request_is_made(name: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"A signal's name (has|is)"):
+        SignalRequest("a", name, Payload(b"\x01"))
+
+
+def test_a_conflict_policy_is_one_there_is() -> None:
+    with pytest.raises(InvalidRequest, match="is one of fail, use_existing; got 'x'"):
+        start(conflict=cast(Any, "x"))
 
 
 def test_a_signal_carries_the_incarnation_that_got_it(link: Link, opened: Namespace) -> None:

@@ -214,3 +214,26 @@ def test_show_prints_why_it_failed(
     assert "Traceback: line 3" in outcome.out
     waited = headrace("start", target, "-i", ORDER, "--id", "a", "--conflict", "use_existing", *here)
     assert waited.code == 0  # an ended id is free
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--wait", "--timeout", "bla"), "--timeout cannot be 'bla': A duration is seconds"),
+        (("--timeout", "5s"), "--timeout says how long --wait waits"),
+    ],
+)
+def test_a_bad_timeout_starts_nothing(
+    headrace: Headrace, here: tuple[str, ...], target: str, options: tuple[str, ...], complaint: str
+) -> None:
+    outcome = headrace("start", f"{target}:orders", "--input", ORDER, *options, *here)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert complaint in outcome.err
+    assert headrace("ls", *here).err == "no instances\n"
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 257])
+def test_a_bad_signal_name_is_exit_code_2_without_a_server(headrace: Headrace, name: str) -> None:
+    outcome = headrace("signal", "a", name, "--url", "redis://127.0.0.1:1/0")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: A signal's name has")

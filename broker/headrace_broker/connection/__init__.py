@@ -7,6 +7,7 @@ connection here is made with retries off, and a lost reply is the caller's to ha
     server          connections to a real server, by URL
     redis_link      these connections, over redis-py's; parsing reads their replies in bulk
     subscription    messages of channels
+    refusals        what the server's errors mean
 """
 
 from __future__ import annotations

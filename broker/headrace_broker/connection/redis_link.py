@@ -9,10 +9,11 @@ from typing import Any, cast
 import hiredis
 import redis
 
-from headrace_broker.errors import ConfigurationError, ServerError, ServerUnreachable
+from headrace_broker.errors import ServerError, ServerUnreachable
 from headrace_broker.urls import shown
 
 from .link import Command, Reply
+from .refusals import explained, refused_at_connecting
 
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)
 BROKEN = (*LOST, redis.InvalidResponse)
@@ -34,7 +35,7 @@ class RedisLink:
         try:
             self._connection.connect()
         except redis.AuthenticationError as error:
-            raise _refused(url, error) from error
+            raise refused_at_connecting(url, error) from error
         except LOST as error:
             raise ServerUnreachable(f"No server answers at {shown(url)}: {error}") from error
         except redis.RedisError as error:
@@ -90,7 +91,7 @@ class AsyncRedisLink:
                 await self._connection.connect()
         except redis.AuthenticationError as error:
             await self.close()
-            raise _refused(url, error) from error
+            raise refused_at_connecting(url, error) from error
         except (*LOST, TimeoutError) as error:
             await self.close()
             raise ServerUnreachable(f"No server answers at {shown(url)}: {error}") from error
@@ -136,7 +137,7 @@ def as_replies(raw: list[Any]) -> list[Reply]:
         if type(reply) is bytes or reply is None:
             continue
         if isinstance(reply, Exception):
-            raw[index] = ServerError(str(reply))
+            raw[index] = explained(reply)
         elif isinstance(reply, list):
             _convert_items(reply)  # pyright: ignore[reportUnknownArgumentType] mypy calls a cast redundant
     return raw
@@ -145,16 +146,9 @@ def as_replies(raw: list[Any]) -> list[Reply]:
 def _convert_items(items: list[Any]) -> None:
     for place, item in enumerate(items):
         if isinstance(item, Exception):
-            items[place] = ServerError(str(item))
+            items[place] = explained(item)
 
 
 def pack(commands: Iterable[Command]) -> bytes:
     """The commands as the server reads them (RESP)."""
     return b"".join([_pack_command(command) for command in commands])
-
-
-def _refused(url: str, error: Exception) -> ConfigurationError:
-    return ConfigurationError(
-        f"The server at {shown(url)} refused the user or password: {error}. They belong into the URL: "
-        "redis://USER:PASSWORD@host:6379/0."
-    )

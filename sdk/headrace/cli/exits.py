@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from headrace_broker.errors import (
+    AccessDenied,
     ConfigurationError,
     EmbeddedServerError,
     FlowError,
@@ -12,7 +13,9 @@ from headrace_broker.errors import (
     HeadraceError,
     InstanceNotFound,
     InvalidInstanceId,
+    InvalidRequest,
     PayloadError,
+    ServerFull,
     ServerUnreachable,
     UnknownSignal,
 )
@@ -28,7 +31,7 @@ INTERRUPTED: Final = 130
 
 HELP: Final = (
     "Exit codes: 0 done; 1 the answer is no (failed, cancelled, id taken, time up); 2 wrong option, input or setting; "
-    "3 no such instance or flow; 4 server unreachable; 130 Ctrl-C."
+    "3 no such instance or flow; 4 server unreachable or full; 130 Ctrl-C."
 )
 
 
@@ -39,9 +42,17 @@ def exit_code(error: BaseException) -> int:
             return INTERRUPTED
         case FlowNotFound() | InstanceNotFound():
             return NOT_FOUND
-        case ServerUnreachable() | EmbeddedServerError():
+        case ServerUnreachable() | EmbeddedServerError() | ServerFull():
             return UNREACHABLE
-        case ConfigurationError() | FlowError() | PayloadError() | InvalidInstanceId() | UnknownSignal():
+        case (
+            ConfigurationError()
+            | FlowError()
+            | PayloadError()
+            | InvalidInstanceId()
+            | InvalidRequest()
+            | UnknownSignal()
+            | AccessDenied()
+        ):
             return USAGE
         case HeadraceError() | TimeoutError():
             return FAILED

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from random import Random
 
-from headrace.session import Backoff
+from headrace_broker.backoff import Backoff
 from headrace_broker.checks import check_server
 from headrace_broker.connection import Server
 from headrace_broker.conversations import converse

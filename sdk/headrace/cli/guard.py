@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from random import Random
 from typing import Final
 
-from headrace.session import Backoff
+from headrace_broker.backoff import Backoff
 from headrace_broker.embedded import EmbeddedServer
 from headrace_broker.errors import HeadraceError
 from headrace_broker.locate import guarding
@@ -44,7 +44,7 @@ def guarded(server: EmbeddedServer | None, on_event: Callable[[Event], None]) ->
 
 
 def _guard(server: EmbeddedServer, on_event: Callable[[Event], None], stopping: threading.Event) -> None:
-    backoff = Backoff(Random(), FIRST_DELAY, LONGEST_DELAY)
+    backoff = Backoff(Random(), first=FIRST_DELAY, cap=LONGEST_DELAY)
     begun = time.monotonic()
     while not stopping.wait(_LOOK_SECONDS):
         if not server.has_ended():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from headrace_broker.errors import ConfigurationError, PayloadNotSerializable, TargetError
+from headrace_broker.durations import parse_duration
+from headrace_broker.errors import ConfigurationError, InvalidDuration, PayloadNotSerializable, TargetError
 
 from .connecting import with_client
 from .options import Actor, AsJson, InstanceId, Namespace, Url
@@ -42,6 +43,7 @@ def start(
     """Start an instance of a flow."""
     if conflict not in _CONFLICTS:
         raise ConfigurationError(f"--conflict is one of {', '.join(_CONFLICTS)}; got {conflict!r}.")
+    check_timeout(timeout, wait=wait)
     value = read_payload("--input", input)
     what = find_flow(flow)
     policy: Any = conflict
@@ -108,6 +110,18 @@ def read_payload(option: str, given: str | None) -> Any:
     except (ValueError, RecursionError) as error:
         hint = f"A string needs double quotes inside the shell's: {option} '\"text\"'." if source == option else ""
         raise PayloadNotSerializable(f"{source} is not JSON: {error}; got {text[:60]!r}. {hint}".strip()) from None
+
+
+def check_timeout(timeout: str | None, *, wait: bool) -> None:
+    """Raises `ConfigurationError` for a --timeout that is none, or has nothing to bound."""
+    if timeout is None:
+        return
+    if not wait:
+        raise ConfigurationError("--timeout says how long --wait waits; give both, or leave it out.")
+    try:
+        parse_duration(timeout)
+    except InvalidDuration as error:
+        raise ConfigurationError(f"--timeout cannot be {timeout!r}: {error}") from None
 
 
 def _refuse_constant(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -11,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.errors import ServerUnreachable
 
 from .options import Namespace, Url, server_url
-from .output import note
 
 if TYPE_CHECKING:
     from headrace_broker.locate import Located
     from headrace_broker.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.", show_default=False)]
 MetricsHost = Annotated[str | None, typer.Option("--metrics-host", help="Where /metrics listens.", show_default=False)]
@@ -156,18 +157,16 @@ def _with_server(settings: Settings, run: Callable[[str], int]) -> int:
 
 def _located(url: str) -> Located:
     """As `locate`, but waits for a guard that has yet to start its server again, and says so."""
-    from headrace.session import Backoff
     from headrace_broker.locate import locate
 
     backoff = Backoff(Random())
-    for attempt in itertools.count():
+    waiting = Waiting(_log)
+    while True:
         try:
             return locate(url)
         except ServerUnreachable as error:
-            if attempt == 0:
-                note(f"Waiting for the server: {error}.")
+            waiting.say(error)
             time.sleep(backoff.next())
-    raise AssertionError  # count never ends
 
 
 def add_to(app: typer.Typer) -> None:
