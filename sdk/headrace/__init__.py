@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
 
-from .context import TaskContext, current_context
-from .errors import (
-    ConfigurationError,
-    FlowError,
-    FlowNotFound,
-    HeadraceError,
-    InstanceBlocked,
-    InstanceCancelled,
-    InstanceExists,
-    InstanceFailed,
-    InstanceFinished,
-    InstanceNotFound,
-    InvalidFlow,
-    InvalidInstanceId,
-    InvalidTask,
-    PayloadMismatch,
-    PayloadNotSerializable,
-    PayloadTooLarge,
-    ServerUnreachable,
-    SignalTimeout,
-    TaskTimedOut,
-    UnknownRoute,
-    WorkerLost,
-)
-from .flow import Flow
-from .retry import GiveUp, RetryAfter, RetryPolicy
-from .signals import Signal
-from .tasks import Task, task
-
+TYPE_CHECKING = False  # as typing says, which takes a while to load
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from .client import Client
+    from .context import TaskContext, current_context
+    from .errors import (
+        ConfigurationError,
+        FlowError,
+        FlowNotFound,
+        HeadraceError,
+        InstanceBlocked,
+        InstanceCancelled,
+        InstanceExists,
+        InstanceFailed,
+        InstanceFinished,
+        InstanceNotFound,
+        InvalidFlow,
+        InvalidInstanceId,
+        InvalidTask,
+        PayloadMismatch,
+        PayloadNotSerializable,
+        PayloadTooLarge,
+        ServerUnreachable,
+        SignalTimeout,
+        TaskTimedOut,
+        UnknownRoute,
+        WorkerLost,
+    )
+    from .flow import Flow
     from .handle import Handle
+    from .retry import GiveUp, RetryAfter, RetryPolicy
+    from .signals import Signal
+    from .tasks import Task, task
 
     __version__: str
 
@@ -76,16 +78,25 @@ __all__ = [
 ]
 
 
+_HOMES: Final = {
+    "Client": ".client",
+    "Flow": ".flow",
+    "GiveUp": ".retry",
+    "Handle": ".handle",
+    "RetryAfter": ".retry",
+    "RetryPolicy": ".retry",
+    "Signal": ".signals",
+    "Task": ".tasks",
+    "TaskContext": ".context",
+    "current_context": ".context",
+    "task": ".tasks",
+}
+"""Where the names of `__all__` are defined; the others are errors."""
+
+
 def __getattr__(name: str) -> Any:
-    """The client brings the connection and its settings, which a module of tasks can do without: it comes on demand."""
-    if name == "Client":
-        from .client import Client
-
-        return Client
-    if name == "Handle":
-        from .handle import Handle
-
-        return Handle
+    """Each name is loaded when it is first asked for: the command line begins at once, and a module of tasks needs
+    neither the client nor its connection."""
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
@@ -93,4 +104,13 @@ def __getattr__(name: str) -> Any:
             return version("headrace")
         except PackageNotFoundError:  # run from a source tree that is not installed
             return "0+unknown"
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "errors":
+        return import_module(".errors", __name__)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -155,6 +155,27 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
     assert exits.exit_code(error) == code
 
 
+INTERRUPTED_IMPORT = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from headrace.cli import main
+main(["ls", "--url", "redis://127.0.0.1:1/0"])
+"""
+
+
+@pytest.mark.parametrize("module", ["headrace.cli.running", "typer", "headrace.cli.exits", "headrace.client", "redis"])
+def test_ctrl_c_while_modules_are_loaded_is_exit_code_130(tmp_path: Path, module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_ctrl_c_is_exit_code_130(tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

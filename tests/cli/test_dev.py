@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,11 @@ class Dev:
     def pids(self, name: str) -> list[int]:
         return [int(pid) for pid in re.findall(rf"^{name} +runs, pid (\d+)", self.said(), re.MULTILINE)]
 
+    def shown(self, id: str, status: str) -> Any:
+        """The instance, once it has that status."""
+        instance = json.loads(self.run("show", id, "--json").stdout)
+        return instance if instance["instance"]["status"] == status else None
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "headrace.cli", *arguments],
@@ -107,8 +113,8 @@ def test_flows_run_survive_deaths_and_nothing_is_left(dev: Dev) -> None:
     assert {item["id"] for item in json.loads(listed.stdout)["items"]} == {"one", "two"}, listed.stderr
     assert "server        died: killed by SIGKILL" in dev.said()
     assert len(dev.pids("server")) == 1
-    gone_on = dev.run("start", "slow", "--input", "0", "--id", "two", "--conflict", "use_existing", "--wait")
-    assert (gone_on.returncode, gone_on.stdout) == (0, "10\n"), gone_on.stderr
+    gone_on = wait_until(lambda: dev.shown("two", "completed"), 30, "the instance to go on")
+    assert gone_on["result"] == 10
     second = dev.run("start", "doubling", "--input", "4", "--wait", "--timeout", "60s")
     assert (second.returncode, second.stdout) == (0, "8\n"), second.stderr
     assert "died: killed by SIGKILL" in dev.said()

@@ -40,6 +40,16 @@ def test_codes_are_unique() -> None:
 
 def test_authors_modules_import_no_server() -> None:
     heavy = "redis pydantic pydantic_settings typer rich asyncio"
-    code = f"import headrace, sys; print(*[m for m in {heavy!r}.split() if m in sys.modules])"
+    names = "Flow, RetryPolicy, Signal, TaskContext, task"
+    code = f"from headrace import {names}; import sys; print(*[m for m in {heavy!r}.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.split() == []
+
+
+def test_nothing_is_loaded_before_it_is_asked_for() -> None:
+    code = "import headrace.cli, sys; print(*[name for name in sys.modules if name.startswith('headrace')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["headrace", "headrace.cli"]
+    code = "import headrace; print(headrace.errors.HeadraceError.code, 'Flow' in dir(headrace), hasattr(headrace, 'x'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["headrace_error", "True", "False"]
