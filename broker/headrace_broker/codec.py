@@ -32,13 +32,16 @@ INLINE_LIMIT: Final = 16 * 1024
 PAYLOAD_LIMIT: Final = 1024 * 1024
 """Bytes of a payload, unless a setting says otherwise."""
 MAX_DEPTH: Final = 128
-"""Levels of lists, maps, models … that are always carried."""
+"""Levels of lists, maps, models … in a payload, tuples and sets included."""
 MAX_EXT_DEPTH: Final = 32
 """Tuples and sets within tuples and sets: each level costs 40 KiB of C stack when it is read."""
 
 _msgpack: Any = msgpack  # it has no type stubs
 _FAST_EXT_DEPTH: Final = 4
-"""Up to here nothing is known of the depth in between, which MessagePack itself bounds by its C stack."""
+"""Deeper ones are looked at with care from the beginning."""
+_HEADS: Final = bytes((*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), *range(0xDC, 0xE0)))
+"""Bytes that can begin a list, a map or an ext: there are at least as many of them as levels."""
+_CONTAINERS: Final = frozenset((list, dict, tuple, set, frozenset))
 _POOLED: Final = 64 * 1024
 _ADAPTERS: Final = 2048
 
@@ -87,6 +90,8 @@ def encode(value: object) -> bytes:
         if encoder.suspect:
             encoder.suspect = False
             _unpack(data)
+        if len(data) > MAX_DEPTH and len(data) - len(data.translate(None, _HEADS)) > MAX_DEPTH:
+            _check_depth(_unpack(data))
     except Exception as error:  # noqa: BLE001 a serializer of the author's may raise anything
         return _encode_with_care(value, error)
     if len(data) < _POOLED:  # else its buffer would stay as large as the largest payload ever
@@ -100,11 +105,26 @@ def _encode_with_care(value: object, reason: Exception) -> bytes:
         raise PayloadNotSerializable(f"{problem}.") from reason
     try:  # known now: no deeper than MAX_DEPTH in all
         data = _Encoder(MAX_EXT_DEPTH).encode(value)
-        _unpack(data)
+        _check_depth(_unpack(data))
     except Exception as error:
         limits = f"at most {MAX_DEPTH} levels, {MAX_EXT_DEPTH} of them tuples and sets"
         raise PayloadNotSerializable(f"value cannot be carried: {error} ({limits}).") from error
     return data
+
+
+def _check_depth(plain: object) -> None:
+    """Raises `PayloadNotSerializable` for plain data that nests too deeply, found level by level: on no stack."""
+    level: list[Any] = [plain] if type(plain) in _CONTAINERS else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if type(each) is dict else each)
+            if type(item) in _CONTAINERS
+        ]
+        if not level:
+            return
+    raise PayloadNotSerializable(f"{find_problem(plain, MAX_DEPTH)}.")
 
 
 def decode(data: bytes, annotation: object = Any) -> Any:
@@ -156,17 +176,24 @@ def check_size(data: bytes, limit: int = PAYLOAD_LIMIT) -> None:
 
 
 def check_json(data: bytes) -> None:
-    """Raises `PayloadNotSerializable` if `data` is not JSON in UTF-8; NaN and Infinity are not."""
+    """Raises `PayloadNotSerializable` if `data` is not JSON in UTF-8, which knows no NaN, or nests too deeply."""
     from pydantic_core import from_json
 
     try:
         data.decode()
-        from_json(data, allow_inf_nan=False, cache_strings=False)
+        plain = from_json(data, allow_inf_nan=False, cache_strings=False)
     except ValueError as error:
         raise PayloadNotSerializable(
             f"Not JSON: {error}; got {data[:40].decode(errors='replace')!r}. "
             "A string is in double quotes; there is no NaN and no Infinity."
         ) from error
+    check_json_depth(data, plain)
+
+
+def check_json_depth(data: bytes, plain: object) -> None:
+    """Raises `PayloadNotSerializable` if `plain`, which is what `data` says, nests too deeply."""
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(plain)
 
 
 # By identity: `int | str == str | int`, yet they validate differently. The entry keeps the annotation alive,

@@ -15,6 +15,7 @@ from .codec_types import Nested, convert, is_native
 
 _SHOWN_ERRORS: Final = 3
 _SHOWN_CHARACTERS: Final = 40
+_TOO_DEEP: Final = "nested too deeply"
 
 
 class _Problem(NamedTuple):
@@ -31,7 +32,10 @@ def find_problem(value: object, max_depth: int) -> str | None:
         problem = _Problem([], "the stack is too full to look inside; is the caller nested very deeply?")
     if problem is None:
         return None
-    return f"{_path(reversed(problem.steps))}: {problem.text}"
+    text = problem.text
+    if text is _TOO_DEEP:
+        text = f"nested deeper than {max_depth} levels; flatten it, or store it elsewhere and carry where it lies"
+    return f"{_path(reversed(problem.steps))}: {text}"
 
 
 def _find(value: object, levels: int, above: set[int]) -> _Problem | None:
@@ -59,7 +63,7 @@ def _find(value: object, levels: int, above: set[int]) -> _Problem | None:
     else:
         return None
     if levels == 0:
-        return _Problem([], "nested too deeply; flatten it, or store it elsewhere and carry where it lies")
+        return _Problem([], _TOO_DEEP)
     above.add(id(value))
     for step, item in children:
         problem = _find(item, levels - 1, above)

@@ -42,6 +42,7 @@ def json_payload(value: Any, what: str, schema: str = "") -> Payload:
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise PayloadNotSerializable(f"{what} cannot be written as JSON: {error}") from error
     codec.check_size(data)
+    codec.check_json_depth(data, plain)
     if schema:
         _check_schema(plain, schema, what)
     return Payload(data, "j")

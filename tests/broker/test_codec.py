@@ -373,6 +373,14 @@ def test_what_is_not_json_is_refused(data: bytes) -> None:
         check_json(data)
 
 
+def test_json_that_nests_too_deeply_is_refused() -> None:
+    check_json(b"[" * 128 + b"]" * 128)
+    check_json(b"[" + b"[{}]," * 200 + b"1]")
+    for deep in (b"[" * 129 + b"]" * 129, b'{"a":' * 130 + b"1" + b"}" * 130):
+        with pytest.raises(PayloadNotSerializable, match="nested deeper than 128 levels"):
+            check_json(deep)
+
+
 def test_json_is_validated_in_json_mode() -> None:
     at = decode_json(b'"2024-01-01T00:00:00Z"', datetime)
     assert at == datetime(2024, 1, 1, tzinfo=UTC)

@@ -110,12 +110,12 @@ def nested(levels: int, wrap: Callable[[object], object]) -> object:
         (cyclic_list, "value[1].again: it contains itself"),
         (cyclic_tuple, "value[0][0]: it contains itself"),
         (cyclic_job, "value.items[0]: it contains itself"),
-        (lambda: nested(5000, lambda inner: [inner]), "nested too deeply"),
-        (lambda: nested(5000, lambda inner: {"x": inner}), "nested too deeply"),
-        (lambda: nested(5000, lambda inner: (inner,)), "nested too deeply"),
-        (lambda: nested(5000, lambda inner: Job([inner])), "nested too deeply"),
+        (lambda: nested(5000, lambda inner: [inner]), "nested deeper than 128 levels"),
+        (lambda: nested(5000, lambda inner: {"x": inner}), "nested deeper than 128 levels"),
+        (lambda: nested(5000, lambda inner: (inner,)), "nested deeper than 128 levels"),
+        (lambda: nested(5000, lambda inner: Job([inner])), "nested deeper than 128 levels"),
         (lambda: nested(100, lambda inner: (inner,)), "at most 128 levels, 32 of them tuples and sets"),
-        (lambda: nested(6, lambda inner: (nested(1000, lambda more: [more]), inner)), "nested too deeply"),
+        (lambda: nested(6, lambda inner: (nested(1000, lambda more: [more]), inner)), "nested deeper than 128 levels"),
     ],
 )
 def test_what_cannot_be_carried_is_refused_with_its_place(make: Callable[[], object], said: str) -> None:
@@ -160,4 +160,39 @@ def test_what_encode_accepts_decode_accepts(levels: int) -> None:
     except PayloadNotSerializable:
         assert levels > MAX_DEPTH
         return
+    assert levels <= MAX_DEPTH
     decode(data)
+
+
+LEVELS: list[Callable[[object], object]] = [
+    lambda inner: [inner],
+    lambda inner: [1, "é" * 50, inner],
+    lambda inner: {"x": inner},
+    lambda inner: {"job": Job([1]), "x": inner},
+    lambda inner: [(1, 2), {3}, inner],
+]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_limit_of_levels_is_exact(level: Callable[[object], object]) -> None:
+    encode(nested(MAX_DEPTH - 2, level))
+    for levels in (MAX_DEPTH + 1, 200):
+        with pytest.raises(PayloadNotSerializable, match="nested deeper than 128 levels"):
+            encode(nested(levels, level))
+
+
+def test_tuples_count_among_the_levels() -> None:
+    for lists, fits in ((124, True), (125, False)):
+        value = nested(lists, lambda inner: [inner])
+        for _ in range(4):
+            value = (value,)
+        if fits:
+            assert decode(encode(value)) == value
+        else:
+            with pytest.raises(PayloadNotSerializable, match="nested deeper than 128 levels"):
+                encode(value)
+
+
+def test_much_and_flat_is_not_deep() -> None:
+    for value in ([[n] for n in range(1000)], [(n, n) for n in range(1000)], bytes(range(256)) * 100, "é" * 1000):
+        assert decode(encode(value)) == value

@@ -96,6 +96,17 @@ async def test_an_input_that_cannot_be_carried_is_refused(client: Client) -> Non
     assert (await client.list()).items == ()
 
 
+async def test_an_input_nests_128_levels_by_flow_and_by_name(client: Client) -> None:
+    deep: object = 1
+    for _ in range(128):
+        deep = [deep]
+    await client.start(loose, deep)
+    await client.start("loose", deep)
+    for flow in (loose, "loose"):
+        with pytest.raises(PayloadNotSerializable, match="nested deeper than 128 levels"):
+            await client.start(flow, [deep])
+
+
 async def test_by_name_the_current_flow_is_used_and_its_schema_holds(client: Client, hand: Hand) -> None:
     await client.start(orders, Order(id="1"), id="first")
     await client.start("orders", {"id": "2"}, id="second")
