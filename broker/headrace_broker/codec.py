@@ -13,7 +13,7 @@ by hand validate. Aliases win; hence `adapter` refuses a model in which one fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -112,16 +112,16 @@ def _encode_with_care(value: object, reason: Exception) -> bytes:
     return data
 
 
+def _items(container: Any) -> Iterable[Any]:
+    kind: type = type(container)
+    return container.values() if kind is dict else container
+
+
 def _check_depth(plain: object) -> None:
     """Raises `PayloadNotSerializable` for plain data that nests too deeply, found level by level: on no stack."""
     level: list[Any] = [plain] if type(plain) in _CONTAINERS else []
     for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for each in level
-            for item in (each.values() if type(each) is dict else each)
-            if type(item) in _CONTAINERS
-        ]
+        level = [item for each in level for item in _items(each) if type(item) in _CONTAINERS]
         if not level:
             return
     raise PayloadNotSerializable(f"{find_problem(plain, MAX_DEPTH)}.")

@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.checks import check_server
-from headrace_broker.connection import Connector, Server, shown
+from headrace_broker.connection import Connector, Server
 from headrace_broker.conversations import converse
 from headrace_broker.errors import ConfigurationError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import open_namespace
+from headrace_broker.urls import shown
 
 from .metrics import Metrics
 from .options import OrchestratorOptions

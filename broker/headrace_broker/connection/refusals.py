@@ -12,8 +12,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from headrace_broker.errors import AccessDenied, ConfigurationError, ServerError, ServerFull, ServerNotReady
-
-from .urls import shown
+from headrace_broker.urls import shown
 
 CREDENTIALS: Final = "They belong into the URL: redis://USER:PASSWORD@host:6379/0 (HEADRACE_URL, --url)."
 
