@@ -191,3 +191,9 @@ def test_ctrl_c_is_exit_code_130(tmp_path: Path) -> None:
             connection.close()
     assert (process.returncode, said) == (130, b"")
     wait_until(lambda: process.poll() is not None)
+
+
+def test_an_interrupt_inside_of_exec_is_exit_code_130_too(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text('exec("raise KeyboardInterrupt")\n')
+    command = [sys.executable, "-m", "headrace.cli", "dev", "flows.py"]
+    assert subprocess.run(command, cwd=tmp_path, timeout=30, check=False).returncode == 130
