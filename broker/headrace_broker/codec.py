@@ -41,7 +41,8 @@ _FAST_EXT_DEPTH: Final = 4
 """Deeper ones are looked at with care from the beginning."""
 _HEADS: Final = bytes((*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), *range(0xDC, 0xE0)))
 """Bytes that can begin a list, a map or an ext: there are at least as many of them as levels."""
-_CONTAINERS: Final = frozenset((list, dict, tuple, set, frozenset))
+_MAPS: Final = frozenset((dict,))
+_CONTAINERS: Final = _MAPS | {list, tuple, set, frozenset}
 _POOLED: Final = 64 * 1024
 _ADAPTERS: Final = 2048
 
@@ -113,8 +114,9 @@ def _encode_with_care(value: object, reason: Exception) -> bytes:
 
 
 def _items(container: Any) -> Iterable[Any]:
-    kind: type = type(container)
-    return container.values() if kind is dict else container
+    is_map: bool = type(container) in _MAPS
+    items: Iterable[Any] = container.values() if is_map else container
+    return items
 
 
 def _check_depth(plain: object) -> None:
