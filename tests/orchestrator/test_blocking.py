@@ -239,6 +239,25 @@ def test_a_slot_that_is_gone_blocks_its_instance_only(bench: Bench) -> None:
     check_once(bench.history("good"), "a", "b")
 
 
+def test_outputs_of_another_type_block_their_instance_only(bench: Bench) -> None:
+    definition = bench.register(Definition("d", (flows.delay("sleep", 1, 60_000), flows.task("t", None))))
+    orchestrator, hand = bench.orchestrator(cached_value_bytes=0), bench.hand()
+    incarnation = bench.start("bad", definition)
+    bench.start("good", definition)
+    steps(orchestrator)
+    outputs = bench.part.outputs(incarnation)
+    bench.ask(("DEL", outputs), ("SET", outputs, "rubbish"))
+    token = bench.meta().token
+    bench.pass_time(60_000)
+    settle(orchestrator, hand)
+    assert bench.meta().token == token, "the partition was never given up"
+    (found,) = bench.quarantine()
+    assert (found["source"], found["instance"]) == ("timers", "bad")
+    assert f"The outputs of incarnation {incarnation} are no hash" in found["reason"]
+    assert bench.status("bad") == "blocked"
+    check_once(bench.history("good"), "t")
+
+
 def test_cancel_ends_a_blocked_instance_that_has_nothing_running(bench: Bench) -> None:
     definition = flows.chain("a")  # never stored
     bench.start("x", definition)

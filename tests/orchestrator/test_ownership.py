@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from headrace_broker.commit import FIRST_COMMIT
-from headrace_broker.connection import Server
+from headrace_broker.connection import Command, Server
+from headrace_broker.definitions import Definition
 from headrace_broker.errors import ServerError, ServerUnreachable
+from headrace_orchestrator.inbox import entry_key
 from support.proxy import CuttingProxy
 from support.waiting import wait_until
 
@@ -167,6 +171,32 @@ class TestStrayEntriesInTaskStreams:
         assert len(hand.take_raw()) == 2
         assert orchestrator.owned == [0]
 
+    def test_an_owner_that_was_overtaken_lifts_nothing(self, bench: Bench) -> None:
+        """The number is lifted with the token or not at all: another owner's commits must not be counted back."""
+        hand = bench.hand()
+        key, stray = bench.part.tasks("default"), f"{FIRST_COMMIT + 500}-3"
+        bench.ask(("XADD", key, stray, "foo", "bar"), ("XDEL", key, stray))  # the stream's last id stays
+        second = bench.orchestrator(2, connector=bench.server)
+        bench.start("c", bench.register(flows.chain("a")))
+
+        def overtaken(command: Command, reply: Any) -> Any:
+            """Our token is written. The other takes over before we do anything more."""
+            if command[0] == "EXEC":
+                bench.tap.after = None
+                assert bench.meta().commit == FIRST_COMMIT + 500, "token and number in one transaction"
+                bench.call("DEL", bench.part.owner)
+                steps(second)
+            return reply
+
+        bench.tap.after = overtaken
+        first = bench.orchestrator(1)
+        steps(first)
+        assert bench.tap.after is None
+        assert (first.owned, second.owned) == ([], [0])
+        settle(second, hand)
+        check_once(bench.history("c"), "a")
+        assert counted(second, "fenced_commits_total") == 0
+
     def test_while_it_is_owned(self, bench: Bench) -> None:
         definition = bench.register(flows.chain("a", "b"))
         hand = bench.hand()
@@ -185,6 +215,26 @@ class TestStrayEntriesInTaskStreams:
         steps(orchestrator)
         settle(orchestrator, hand)
         check_once(bench.history("after"), "a", "b")
+
+
+@pytest.mark.parametrize("stream", ["with entries", "gone"])
+def test_a_cursor_above_the_end_of_the_raw_signals_goes_to_the_end(bench: Bench, stream: str) -> None:
+    """As after a promotion that lost the tail: a read from that cursor would find nothing for ever."""
+    bench.start("c", bench.register(Definition("s", (flows.wait("go", None),))))
+    first = bench.orchestrator(1)
+    steps(first)
+    bench.raw_signal("nobody", "go", "1")
+    first.close()
+    if stream == "gone":
+        bench.call("DEL", bench.keys.signals)
+    bench.call("HSET", bench.part.meta, "signals", "9999999999999-7")
+    second = bench.orchestrator(2)
+    steps(second)
+    assert bench.quarantine() == [], "what lies before the end is not read again"
+    bench.raw_signal("c", "go", '"new"')
+    steps(second)
+    assert bench.output("c") == b'j"new"'
+    assert entry_key(bench.meta().signals) < (9_999_999_999_999, 0)
 
 
 def test_the_server_goes_away_and_comes_back(bench: Bench) -> None:
