@@ -103,12 +103,12 @@ class Holding:
             meta = self._ownership.acquire(link, self._examine, damaged=self._damages > 0)
             if meta is None:
                 return
-            meta = replace(meta, signals=self._signals_cursor(link, meta.signals))
+            signals = self._signals_cursor(link, meta.signals)
             partition = Partition(
                 self._keys,
                 self.number,
                 link,
-                meta,
+                replace(meta, signals=signals),
                 self._clock,
                 self._programs,
                 self._options,
@@ -116,6 +116,9 @@ class Holding:
                 self._monotonic,
             )
             partition.open()
+            if signals != meta.signals:  # at once: what comes is trimmed up to the lowest cursor that is written down
+                partition.begin([])
+                partition.finish()
         except HeadraceError:
             self.drop()
             raise

@@ -10,7 +10,7 @@ from headrace_broker.commit import FIRST_COMMIT
 from headrace_broker.connection import Command, Server
 from headrace_broker.definitions import Definition
 from headrace_broker.errors import ServerError, ServerUnreachable
-from headrace_orchestrator.inbox import entry_key
+from headrace_orchestrator.survey import Survey
 from support.proxy import CuttingProxy
 from support.waiting import wait_until
 
@@ -232,9 +232,9 @@ def test_a_cursor_above_the_end_of_the_raw_signals_goes_to_the_end(bench: Bench,
     steps(second)
     assert bench.quarantine() == [], "what lies before the end is not read again"
     bench.raw_signal("c", "go", '"new"')
+    bench.hold(Survey(bench.keys, 1, bench.clock).take([0]))  # the trimming owner of partition 0 may be another
     steps(second)
     assert bench.output("c") == b'j"new"'
-    assert entry_key(bench.meta().signals) < (9_999_999_999_999, 0)
 
 
 def test_the_server_goes_away_and_comes_back(bench: Bench) -> None:
