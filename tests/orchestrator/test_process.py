@@ -118,3 +118,21 @@ def test_sigterm_before_the_wait_begins_is_heard_too(bench: Bench, monkeypatch: 
     monkeypatch.setattr(process, "Backoff", Stopped)
     monkeypatch.setattr(process, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     assert run(bench, Server("redis://127.0.0.1:1/0")) == 0
+
+
+def test_it_logs_its_server_without_the_password(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    class Secret(Tap):
+        @property
+        def url(self) -> str:
+            return "redis://ann:secret@server:6379/0"
+
+    def before(commands: Sequence[Command]) -> None:
+        if blocks(commands):
+            signal.raise_signal(signal.SIGTERM)
+
+    tap = Secret(bench.server)
+    tap.before = before
+    with caplog.at_level(logging.DEBUG):
+        assert run(bench, tap) == 0
+    assert "redis://ann:***@server:6379/0" in caplog.text
+    assert "secret" not in caplog.text

@@ -72,8 +72,10 @@ def test_a_keeper_waits_while_the_server_loads_its_data(
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_keepers_wait_for_a_server_that_is_away(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: signal.Signals
 ) -> None:
+    """And what is said of it names the server, without its password."""
+
     class Long(Backoff):
         def next(self) -> float:
             signal.raise_signal(number)
@@ -81,8 +83,10 @@ def test_a_signal_ends_a_keepers_wait_for_a_server_that_is_away(
 
     monkeypatch.setattr(process, "Backoff", Long)
     began = time.monotonic()
-    assert process.run(process.WorkerOptions(["app.py"], "redis://127.0.0.1:1/0")) == 0
+    assert process.run(process.WorkerOptions(["app.py"], "redis://ann:secret@127.0.0.1:1/0")) == 0
     assert time.monotonic() - began < 5
+    assert "No server answers at redis://ann:***@127.0.0.1:1/0" in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def test_a_child_stores_its_flows_when_the_server_has_loaded_its_data(feed: Feed, server_url: str) -> None:
