@@ -79,7 +79,7 @@ def test_it_waits_while_the_server_loads_its_data(
         tap.before = before
         proxy.refuse()
         assert run(bench, tap) == 0
-    assert caplog.text.count("Waiting for the server: The server still loads") == 2, "once for each absence"
+    assert caplog.text.count("Waiting for the server: The server still loads its data") == 2, "once for each absence"
     assert bench.status("c") == "running", "what came meanwhile was done"
     assert bench.call("EXISTS", bench.part.owner) == 0, "given up at the end"
 

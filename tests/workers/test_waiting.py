@@ -66,7 +66,7 @@ def test_a_keeper_waits_while_the_server_loads_its_data(
         )
     assert opened is not None
     assert opened.keys.ns == namespace
-    assert caplog.text.count("Waiting for the server: The server still loads") == 1
+    assert caplog.text.count("Waiting for the server: The server still loads its data") == 1
 
 
 @pytest.mark.usefixtures("alone")
