@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -61,6 +62,8 @@ def test_a_missing_and_a_wrong_password(server: EmbeddedServer, link: Link) -> N
         nobody.close()
         with pytest.raises(errors.ConfigurationError, match="refused the user or password") as raised:
             Server(as_user(server, ":guessed:wrong")).connect()
+        with pytest.raises(errors.ConfigurationError, match="refused the user or password"):
+            asyncio.run(Server(as_user(server, ":guessed:wrong")).connect_async())
     finally:
         call(link, "ACL", "SETUSER", "default", "nopass")
     assert "guessed" not in str(raised.value)

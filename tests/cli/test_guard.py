@@ -12,10 +12,11 @@ import pytest
 
 from headrace.cli import options
 from headrace.cli.guard import guarded
+from headrace.cli.processes import located_in_time
 from headrace.cli.supervisor import Event
 from headrace_broker.connection import Server, call
 from headrace_broker.embedded import EmbeddedServer
-from headrace_broker.locate import guarding, locate, runs_in
+from headrace_broker.locate import guarding, runs_in
 from support.waiting import wait_until
 
 from .conftest import Headrace
@@ -101,5 +102,16 @@ def test_a_command_waits_for_the_server_of_a_live_dev(
         outcome = headrace("ls")
         reviving.join()
         assert (outcome.code, outcome.err.splitlines()[-1]) == (0, "no instances")
-    with locate("embedded://.headrace") as located:
-        assert located.url == server.url
+
+
+def test_a_worker_waits_for_the_server_of_a_live_dev(server: EmbeddedServer, caplog: pytest.LogCaptureFixture) -> None:
+    with guarding(server.directory):
+        kill(server)
+        reviving = threading.Timer(0.2, server.revive)
+        reviving.start()
+        with located_in_time(f"embedded://{server.directory}") as located:
+            assert located.url == server.url
+            assert located.embedded is not None
+            assert not located.embedded.started
+        reviving.join()
+    assert "Waiting for the server: The server in" in caplog.text

@@ -9,11 +9,10 @@ from typing import Any, cast
 import hiredis
 import redis
 
-from headrace_broker.errors import ServerError, ServerUnreachable
-from headrace_broker.urls import shown
+from headrace_broker.errors import ServerUnreachable
 
 from .link import Command, Reply
-from .refusals import explained, refused_at_connecting
+from .refusals import explained, failed_connecting
 
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)
 BROKEN = (*LOST, redis.InvalidResponse)
@@ -34,12 +33,8 @@ class RedisLink:
     def open(self, url: str) -> None:
         try:
             self._connection.connect()
-        except redis.AuthenticationError as error:
-            raise refused_at_connecting(url, error) from error
-        except LOST as error:
-            raise ServerUnreachable(f"No server answers at {shown(url)}: {error}") from error
-        except redis.RedisError as error:
-            raise ServerError(f"The server at {shown(url)} refused the connection: {error}") from error
+        except (*LOST, redis.RedisError) as error:
+            raise failed_connecting(url, error) from error
 
     def send(self, commands: Sequence[Command]) -> None:
         self._check()
@@ -89,14 +84,9 @@ class AsyncRedisLink:
         try:
             async with asyncio.timeout(self._timeout):  # redis-py's own does not hold for its first commands
                 await self._connection.connect()
-        except redis.AuthenticationError as error:
+        except (*LOST, redis.RedisError) as error:
             await self.close()
-            raise refused_at_connecting(url, error) from error
-        except (*LOST, TimeoutError) as error:
-            await self.close()
-            raise ServerUnreachable(f"No server answers at {shown(url)}: {error}") from error
-        except redis.RedisError as error:
-            raise ServerError(f"The server at {shown(url)} refused the connection: {error}") from error
+            raise failed_connecting(url, error) from error
 
     async def exchange(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         self._check()

@@ -11,7 +11,14 @@ from typing import Final
 import redis
 from redis.exceptions import NoPermissionError
 
-from headrace_broker.errors import AccessDenied, ConfigurationError, ServerError, ServerFull, ServerNotReady
+from headrace_broker.errors import (
+    AccessDenied,
+    ConfigurationError,
+    ServerError,
+    ServerFull,
+    ServerNotReady,
+    ServerUnreachable,
+)
 from headrace_broker.urls import shown
 
 CREDENTIALS: Final = "They belong into the URL: redis://USER:PASSWORD@host:6379/0 (HEADRACE_URL, --url)."
@@ -49,8 +56,14 @@ def explained(error: Exception) -> ServerError:
     return ServerError(str(error))
 
 
-def refused_at_connecting(url: str, error: Exception) -> ConfigurationError:
-    """The user or password of a URL is wrong."""
-    return ConfigurationError(
-        f"The server at {shown(url)} refused the user or password: {str(error).rstrip('.')}. {CREDENTIALS}"
-    )
+def failed_connecting(url: str, error: Exception) -> ConfigurationError | ServerError | ServerUnreachable:
+    """Why there is no connection: wrong user or password, another refusal, or nobody there."""
+    for each in (error, error.__cause__):  # asyncio's connection wraps it
+        if isinstance(each, redis.AuthenticationError):
+            reason = str(each).rstrip(".")
+            return ConfigurationError(
+                f"The server at {shown(url)} refused the user or password: {reason}. {CREDENTIALS}"
+            )
+    if isinstance(error, redis.RedisError) and not isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return ServerError(f"The server at {shown(url)} refused the connection: {error}")
+    return ServerUnreachable(f"No server answers at {shown(url)}: {error}")

@@ -149,13 +149,13 @@ def _settings(**given: object) -> Settings:
 
 def _with_server(settings: Settings, run: Callable[[str], int]) -> int:
     try:
-        with _located(settings.url) as located:
+        with located_in_time(settings.url) as located:
             return run(located.url)
     except KeyboardInterrupt:  # before the process took over its signals
         return 0
 
 
-def _located(url: str) -> Located:
+def located_in_time(url: str) -> Located:
     """As `locate`, but waits for a guard that has yet to start its server again, and says so."""
     from headrace_broker.locate import locate
 
