@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, cast
@@ -10,7 +11,7 @@ from typing import Any, Final, cast
 from . import history, records
 from .conversations import Conversation, ask
 from .definitions import Definition
-from .errors import InstanceNotFound, MessageError
+from .errors import ConfigurationError, InstanceNotFound, MessageError
 from .ids import check_instance_id
 from .keys import PartitionKeys
 from .namespace import Namespace
@@ -20,16 +21,30 @@ from .workers import live_workers
 
 _CHUNKS: Final = 256
 """Chunks of history per read; one chunk is one commit's entries of one instance."""
+_POSITION: Final = re.compile(r"([A-Za-z0-9_-]{1,64}):(\d{1,18})\.(\d{1,18})")
 
 
 @dataclass(frozen=True)
 class HistoryEvent:
-    """One fact of an instance's history. `fields` depend on the kind (`history.FIELDS`), with nodes by name."""
+    """One fact of an instance's history. `fields` depend on the kind (`history.FIELDS`), with nodes by name.
+
+    `position` is opaque: what follows this event is read with it (`HistoryReader`).
+    """
 
     at: datetime
     kind: str
     node: str | None
     fields: Mapping[str, Any]
+    position: str = ""
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """A piece of a history. `more` is there already; `ended`: the instance had ended before this was read."""
+
+    events: Sequence[HistoryEvent]
+    more: bool
+    ended: bool
 
 
 def read_header(namespace: Namespace, instance: str, incarnation: str | None = None) -> Conversation[Snapshot]:
@@ -75,18 +90,63 @@ def read_history(
     namespace: Namespace, instance: str, incarnation: str | None = None
 ) -> Conversation[list[HistoryEvent]]:
     """The whole history, oldest first. Raises `InstanceNotFound`."""
-    header = yield from read_header(namespace, instance, incarnation)
-    definition = yield from _readable_definition(namespace, header.definition)
-    key = namespace.of(instance).history(header.incarnation)
+    reader = HistoryReader(instance, incarnation)
     events: list[HistoryEvent] = []
-    start = 0
     while True:
-        (chunks,) = yield from ask(("LRANGE", key, start, start + _CHUNKS - 1))
-        for chunk in chunks:
-            events += [_event(entry, definition) for entry in history.unpack(chunk)]
-        if len(chunks) < _CHUNKS:
+        page = yield from reader.read(namespace)
+        events += page.events
+        if not page.more:
             return events
-        start += _CHUNKS
+
+
+class HistoryReader:
+    """Reads a history in order, piece by piece. Where a read was not answered, the next one reads the same."""
+
+    def __init__(self, instance: str, incarnation: str | None = None, after: str | None = None) -> None:
+        """From the beginning, or behind the event of the position `after`.
+
+        Raises `InvalidInstanceId`, and `ConfigurationError` for what is no position in the history of that incarnation.
+        """
+        self.instance = check_instance_id(instance)
+        self.incarnation = incarnation
+        self._chunk = 0
+        self._skip = 0
+        """Entries of that chunk that were read before."""
+        self._definition: Definition | None = None
+        if after is not None:
+            self._go_behind(after)
+
+    def _go_behind(self, position: str) -> None:
+        parsed = _POSITION.fullmatch(position)
+        if parsed is None:
+            raise ConfigurationError(f"A position is what an event of a history carries; got {position[:80]!r}.")
+        if self.incarnation not in (None, parsed[1]):
+            raise ConfigurationError(
+                f"The position {position} belongs to another use of the id {self.instance!r}. Read this one's history "
+                "from its beginning, or the other one's by a handle made of the id alone: client.handle(id)."
+            )
+        self.incarnation, self._chunk, self._skip = parsed[1], int(parsed[2]), int(parsed[3]) + 1
+
+    def read(self, namespace: Namespace) -> Conversation[HistoryPage]:
+        """What follows, as far as it is there. Raises `InstanceNotFound`."""
+        header = yield from read_header(namespace, self.instance, self.incarnation)
+        if self._definition is None:
+            self._definition = yield from _readable_definition(namespace, header.definition)
+        key = namespace.of(self.instance).history(header.incarnation)
+        start, skip = self._chunk, self._skip
+        count, chunks = yield from ask(("LLEN", key), ("LRANGE", key, start, start + _CHUNKS - 1))
+        if count < start + bool(skip):  # a failover lost the end of it: what comes now takes its place
+            self._chunk, self._skip = count, 0
+            return HistoryPage((), more=True, ended=header.has_ended)
+        events: list[HistoryEvent] = []
+        for number, chunk in enumerate(chunks, start):
+            for place, entry in enumerate(history.unpack(chunk)):
+                if number > start or place >= skip:
+                    events.append(_event(entry, self._definition, f"{header.incarnation}:{number}.{place}"))
+        self.incarnation = header.incarnation
+        if chunks:
+            self._chunk, self._skip = start + len(chunks), 0
+        return HistoryPage(events, more=len(chunks) == _CHUNKS, ended=header.has_ended)
 
 
 def read_slot(keys: PartitionKeys, incarnation: str, slot: str) -> Conversation[bytes | None]:
@@ -102,8 +162,8 @@ def _readable_definition(namespace: Namespace, digest: str) -> Conversation[Defi
         return None
 
 
-def _event(entry: history.Entry, definition: Definition | None) -> HistoryEvent:
+def _event(entry: history.Entry, definition: Definition | None, position: str) -> HistoryEvent:
     fields = entry.named()
     node = fields.pop("node", None)
     name = node_name(definition, node) if isinstance(node, int) else None
-    return HistoryEvent(moment(entry.at), entry.kind, name, fields)
+    return HistoryEvent(moment(entry.at), entry.kind, name, fields, position)

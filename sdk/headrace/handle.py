@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from headrace_broker import payloads
@@ -11,9 +11,11 @@ from headrace_broker.conversations import converse_async
 from headrace_broker.durations import Duration, format_duration, parse_duration
 from headrace_broker.errors import InstanceBlocked, InstanceCancelled, InstanceFailed, InstanceNotFound
 from headrace_broker.namespace import Namespace
-from headrace_broker.queries import HistoryEvent, read_header, read_slot, read_snapshot
+from headrace_broker.queries import HistoryEvent, HistoryReader, read_header, read_slot, read_snapshot
 from headrace_broker.shared_link import SharedLink
 from headrace_broker.snapshots import Snapshot
+
+from .following import follow
 
 if TYPE_CHECKING:
     from .client import Client
@@ -49,6 +51,18 @@ class Handle(Generic[Output_co]):
     async def history(self) -> Sequence[HistoryEvent]:
         """What happened to it, oldest first. Raises `InstanceNotFound`, `ServerUnreachable`."""
         return await self._client.history(self.id, self.incarnation)
+
+    def events(self, after: str | None = None) -> AsyncGenerator[HistoryEvent]:
+        """What happened to it, oldest first, then what happens, until it has ended; each event once.
+
+            async for event in handle.events():
+                print(event.at, event.kind, event.node)
+
+        Each event has a `position`: `events(after=position)` goes on behind it, in another process too. What is new
+        arrives within a second, mostly much sooner. A blocked instance may go on, so it is followed further.
+        Raises `InstanceNotFound`, `ServerUnreachable`, and `ConfigurationError` for what is no position of its.
+        """
+        return follow(self._client.session, self._client.listener, HistoryReader(self.id, self.incarnation, after))
 
     async def signal(self, signal: Signal[Payload] | str, payload: Payload | Any = None, *, actor: str = "") -> None:
         """As `Client.signal`."""

@@ -11,10 +11,10 @@ from headrace_broker import history, records, wire
 from headrace_broker.connection import Link, Server, call, exchange
 from headrace_broker.conversations import converse
 from headrace_broker.definitions import Definition, Node, TaskCall
-from headrace_broker.errors import InstanceNotFound, InvalidInstanceId
+from headrace_broker.errors import ConfigurationError, InstanceNotFound, InvalidInstanceId
 from headrace_broker.keys import PartitionKeys
 from headrace_broker.namespace import Namespace, open_namespace
-from headrace_broker.queries import read_header, read_history, read_slot, read_snapshot
+from headrace_broker.queries import HistoryReader, read_header, read_history, read_slot, read_snapshot
 from headrace_broker.records import Token
 from headrace_broker.registry import store_flow
 from headrace_broker.snapshots import Problem, Waiting, milliseconds, moment
@@ -152,6 +152,72 @@ def test_history_is_read_over_many_chunks_with_nodes_by_name(link: Link, opened:
     assert [event.fields["step"] for event in events[:600]] == list(range(600))
     assert (events[0].kind, events[0].node, events[0].at) == ("dispatched", "charge", moment(DUE))
     assert (events[600].kind, events[600].node) == ("unknown_99", None)
+
+
+def steps_after(link: Link, opened: Namespace, reader: HistoryReader) -> list[int]:
+    steps: list[int] = []
+    while True:
+        page = converse(link, reader.read(opened))
+        steps += [event.fields["step"] for event in page.events]
+        if not page.more:
+            return steps
+
+
+def chunk(*steps: int) -> bytes:
+    return history.pack([(DUE, history.DISPATCHED, 0, 0, 0, step, 1) for step in steps])
+
+
+def test_a_history_goes_on_behind_the_position_of_any_event(link: Link, opened: Namespace) -> None:
+    keys = put(link, opened)
+    call(link, "RPUSH", keys.history("AAA"), chunk(0), chunk(1, 2, 3), *map(chunk, range(4, 300)))
+    events = converse(link, read_history(opened, "o1"))
+    assert len({event.position for event in events}) == 300
+    for step in (0, 1, 2, 3, 4, 255, 298, 299):
+        reader = HistoryReader("o1", after=events[step].position)
+        assert steps_after(link, opened, reader) == list(range(step + 1, 300))
+        assert steps_after(link, opened, reader) == []
+    call(link, "RPUSH", keys.history("AAA"), chunk(300, 301))
+    assert steps_after(link, opened, reader) == [300, 301]
+
+
+def test_a_position_leads_to_the_use_of_the_id_that_it_is_of(link: Link, opened: Namespace) -> None:
+    keys = put(link, opened, status="completed")
+    call(link, "RPUSH", keys.history("AAA"), chunk(0), chunk(1))
+    position = converse(link, read_history(opened, "o1"))[0].position
+    call(link, "RENAME", keys.header("o1"), keys.archive("AAA"))
+    put(link, opened, inc="BBB")
+    assert steps_after(link, opened, HistoryReader("o1", after=position)) == [1]
+    with pytest.raises(ConfigurationError, match="belongs to another use of the id 'o1'"):
+        HistoryReader("o1", "BBB", after=position)
+
+
+@pytest.mark.parametrize("position", ["", "0", "AAA:1", "AAA:1.-1", "AAA:1.2 ", "A A:1.2", "AAA:1." + "9" * 30])
+def test_what_is_no_position_is_told_at_once(position: str) -> None:
+    with pytest.raises(ConfigurationError, match="A position is what an event of a history carries"):
+        HistoryReader("o1", after=position)
+
+
+def test_what_takes_the_place_of_a_history_that_a_failover_lost_is_read(link: Link, opened: Namespace) -> None:
+    keys = put(link, opened)
+    call(link, "RPUSH", keys.history("AAA"), chunk(0), chunk(1), chunk(2, 3))
+    reader = HistoryReader("o1")
+    assert steps_after(link, opened, reader) == [0, 1, 2, 3]
+    resumed = HistoryReader("o1", after=converse(link, read_history(opened, "o1"))[2].position)
+    call(link, "LTRIM", keys.history("AAA"), 0, 0)
+    assert steps_after(link, opened, reader) == steps_after(link, opened, resumed) == []
+    call(link, "RPUSH", keys.history("AAA"), chunk(11, 12))
+    assert steps_after(link, opened, reader) == steps_after(link, opened, resumed) == [11, 12]
+
+
+def test_the_end_is_seen_only_with_all_that_came_before_it(link: Link, opened: Namespace) -> None:
+    keys = put(link, opened)
+    call(link, "RPUSH", keys.history("AAA"), *map(chunk, range(256)))
+    reader = HistoryReader("o1")
+    page = converse(link, reader.read(opened))
+    assert (len(page.events), page.more, page.ended) == (256, True, False)
+    put(link, opened, status="completed")
+    page = converse(link, reader.read(opened))
+    assert (len(page.events), page.more, page.ended) == (0, False, True)
 
 
 def test_a_slot_is_read_as_it_lies_there(link: Link, opened: Namespace) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.client import Client
 from headrace.handle import Handle
-from headrace_broker import codec, payloads, wire
+from headrace_broker import codec, history, payloads, wire
 from headrace_broker.connection import Link, Server, call, exchange
 from headrace_broker.conversations import converse
 from headrace_broker.keys import PartitionKeys
@@ -53,6 +53,11 @@ class Hand:
 
     def fail(self, handle: Handle[Any], *parts: str) -> None:
         self.end(handle, "failed", error=wire.pack(list(parts)))
+
+    def record(self, handle: Handle[Any], *signals: str) -> None:
+        """A chunk of history: these signals were received."""
+        chunk = history.pack([(1_700_000_000_000, history.SIGNAL_RECEIVED, signal, "") for signal in signals])
+        call(self._link, "RPUSH", self.keys(handle.id).history(handle.incarnation or ""), chunk)
 
     def call(self, *command: Any) -> Any:
         return call(self._link, *command)
