@@ -7,7 +7,7 @@ answer of the first time (DESIGN 5), so a lost reply is mended by asking again w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, cast, get_args
@@ -28,6 +28,9 @@ ANSWER_MS: Final = 600_000
 """How long the answer to a request id is kept (DESIGN 5)."""
 TEXT_LIMIT: Final = 4096
 """Bytes of a reason; names, actors and traces have 256."""
+
+STARTS_PER_SCRIPT: Final = 256
+"""Starts that one call of the script does: the server does nothing else meanwhile."""
 
 _NAME_LIMIT: Final = 256
 _MOVES: Final = 8
@@ -74,7 +77,13 @@ class StartRequest:
 
     def hold(self, namespace: Namespace) -> Conversation[Started]:
         """Raises `InstanceExists`, `PayloadTooLarge`, `ServerError`."""
-        keys = namespace.of(self.instance)
+        (answer,) = yield from hold_starts(namespace, [self])
+        if isinstance(answer, InstanceExists):
+            raise answer
+        return answer
+
+    def arguments(self, keys: PartitionKeys) -> tuple[str | bytes, ...]:
+        """What the script is told of this instance. Raises `PayloadTooLarge`."""
         stored = payloads.store(self.payload.data, _value_namer(keys, self.incarnation), self.payload.codec)
         large_key, large = stored.write or ("", b"")
         message = StartMessage(
@@ -83,31 +92,55 @@ class StartRequest:
             actor=self.actor,
             traceparent=self.traceparent,
         )
-        reply = yield from scripting.call(
-            scripting.load("start"),
-            [
-                keys.header(self.instance),
-                keys.starts,
-                keys.by_status("queued"),
-                keys.by_flow(self.flow),
-                keys.request(self.request),
-                keys.archive(""),
-            ],
-            [
-                *(self.instance, self.incarnation, self.flow, self.definition, self.actor, self.traceparent),
-                *(messages.pack(message), self.conflict, ANSWER_MS, large, large_key),
-            ],
-        )
-        answer, incarnation, flow, status = (part.decode() for part in reply)
-        if answer == "exists":
-            raise InstanceExists(
-                f"An instance of id {self.instance!r} is live: flow {flow!r}, {status}. "
-                "Choose another id, or take that one: --conflict use_existing (in Python: conflict='use_existing').",
-                instance=self.instance,
-                flow=flow,
-                status=status,
-            )
+        return self.instance, self.incarnation, messages.pack(message), large, large_key
+
+
+def hold_starts(namespace: Namespace, starts: Sequence[StartRequest]) -> Conversation[list[Started | InstanceExists]]:
+    """Any number of starts in one round trip, with their answers in order; one that is refused stops no other.
+
+    They are alike in flow, definition, conflict policy, actor and traceparent. Raises `PayloadTooLarge`, before
+    anything is sent, and `ServerError`.
+    """
+    places: dict[PartitionKeys, list[int]] = {}
+    for place, request in enumerate(starts):
+        places.setdefault(namespace.of(request.instance), []).append(place)
+    calls = [
+        (keys, mine[first : first + STARTS_PER_SCRIPT])
+        for keys, mine in places.items()
+        for first in range(0, len(mine), STARTS_PER_SCRIPT)
+    ]
+    replies = yield from scripting.call_each(
+        scripting.load("start"), [_start_call(keys, [starts[place] for place in group]) for keys, group in calls]
+    )
+    answers: dict[int, Started | InstanceExists] = {}
+    for (_, group), reply in zip(calls, replies, strict=True):
+        answers |= {place: _start_answer(starts[place], one) for place, one in zip(group, reply, strict=True)}
+    return [answers[place] for place in range(len(starts))]
+
+
+def _start_call(keys: PartitionKeys, starts: Sequence[StartRequest]) -> tuple[list[str], list[str | bytes | int]]:
+    """The script's keys and arguments for starts in one partition."""
+    alike = starts[0]
+    names = [keys.starts, keys.by_status("queued"), keys.by_flow(alike.flow), keys.archive("")]
+    told: list[str | bytes | int] = [alike.flow, alike.definition, alike.actor, alike.traceparent]
+    told += [alike.conflict, ANSWER_MS]
+    for request in starts:
+        names += [keys.header(request.instance), keys.request(request.request)]
+        told += request.arguments(keys)
+    return names, told
+
+
+def _start_answer(request: StartRequest, reply: Sequence[bytes]) -> Started | InstanceExists:
+    answer, incarnation, flow, status = (part.decode() for part in reply)
+    if answer != "exists":
         return Started(incarnation, flow, answer == "existing")
+    return InstanceExists(
+        f"An instance of id {request.instance!r} is live: flow {flow!r}, {status}. "
+        "Choose another id, or take that one: --conflict use_existing (in Python: conflict='use_existing').",
+        instance=request.instance,
+        flow=flow,
+        status=status,
+    )
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,19 @@ def is_unknown(reply: Reply) -> bool:
 
 def call(script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Conversation[Reply]:
     """What the script returns. Raises `ServerError`."""
-    (reply,) = yield [script.command(keys, arguments)]
-    if is_unknown(reply):
-        (reply,) = yield [script.full_command(keys, arguments)]
-    return raise_error(reply)
+    (reply,) = yield from call_each(script, [(keys, arguments)])
+    return reply
+
+
+def call_each(script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> Conversation[list[Reply]]:
+    """What each call of the script, with its (keys, arguments), returns; all in one round trip.
+
+    Raises `ServerError` for the first error.
+    """
+    replies = yield [script.command(*call) for call in calls]
+    unknown = [place for place, reply in enumerate(replies) if is_unknown(reply)]
+    if unknown:
+        again = yield [script.full_command(*calls[place]) for place in unknown]
+        for place, reply in zip(unknown, again, strict=True):
+            replies[place] = reply
+    return [raise_error(reply) for reply in replies]

@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as typing says, which takes a while to load
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from .bulk import Start, StartAnswer
     from .client import Client
     from .context import TaskContext, current_context
     from .errors import (
@@ -67,6 +68,8 @@ __all__ = [
     "ServerUnreachable",
     "Signal",
     "SignalTimeout",
+    "Start",
+    "StartAnswer",
     "Task",
     "TaskContext",
     "TaskTimedOut",
@@ -86,6 +89,8 @@ _HOMES: Final = {
     "RetryAfter": ".retry",
     "RetryPolicy": ".retry",
     "Signal": ".signals",
+    "Start": ".bulk",
+    "StartAnswer": ".bulk",
     "Task": ".tasks",
     "TaskContext": ".context",
     "current_context": ".context",

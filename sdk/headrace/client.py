@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
-from uuid import uuid4
 
 from headrace_broker.awaited import Awaited
 from headrace_broker.connection import Connector
@@ -18,16 +17,18 @@ from headrace_broker.ids import check_instance_id
 from headrace_broker.instances import Status
 from headrace_broker.listing import Filter, Page, list_instances
 from headrace_broker.queries import HistoryEvent, read_history, read_snapshot
-from headrace_broker.registry import FlowRecord, current_flow, list_flows, store_flow
-from headrace_broker.requests import CancelRequest, Conflict, SignalRequest, StartRequest
+from headrace_broker.registry import FlowRecord, current_flow, list_flows
+from headrace_broker.requests import CancelRequest, Conflict, SignalRequest
 from headrace_broker.snapshots import Snapshot
 
+from .bulk import Start, StartAnswer, ask_chunk, chunks_async, first_chunk
 from .flow import Flow
 from .handle import Handle
 from .inputs import check_kind, json_payload, typed_payload
 from .listener import Listener
 from .session import RETRY_FOR, Session
 from .signals import Signal
+from .starting import FlowStore, Manner
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -60,7 +61,7 @@ class Client:
         """
         self.session = Session(url, namespace, connector, retry_for, random)
         self.listener = Listener(self.session)
-        self._stored: dict[str, asyncio.Task[bool]] = {}
+        self.flow_store = FlowStore(self.session)
         self._awaited = Awaited()
 
     async def __aenter__(self) -> Self:
@@ -75,9 +76,7 @@ class Client:
         """Closes its connections, and the embedded server if this client started it; what it is asked then raises
         `ClientClosed`."""
         await self.listener.close()
-        for task in self._stored.values():
-            task.cancel()
-        await asyncio.gather(*self._stored.values(), return_exceptions=True)
+        await self.flow_store.close()
         await self.session.close()
 
     @overload
@@ -123,22 +122,63 @@ class Client:
         Raises `PayloadMismatch` (the input does not validate), `PayloadNotSerializable`, `PayloadTooLarge`,
         `InvalidInstanceId`, `InvalidRequest`, `FlowNotFound`, `InstanceExists`, `ServerUnreachable`.
         """
-        check_kind("A flow", flow, Flow, str)
-        instance = str(uuid4()) if id is None else id
-        if isinstance(flow, str):
-            record = await self.current_flow(flow)
-            name, digest, output_type = flow, record.digest, Any
-            payload = json_payload(input, f"The input of flow {flow!r}", record.schema)
-        else:
-            name, digest, output_type = flow.name, flow.definition.digest, flow.output_type
-            payload = typed_payload(input, flow.input_type, f"The input of flow {name!r}")
-        request = StartRequest(instance, name, digest, payload, conflict, actor, traceparent)
-        if not isinstance(flow, str):
-            await self._store(flow)
-        started = await self.session.ask(request.hold, f"start instance {instance}")
-        if started.flow != name:  # an existing instance of another flow
-            output_type = Any
-        return Handle(self, instance, started.incarnation, output_type)
+        what = await self.flow_store.startable(flow)
+        request = what.request(input, id, Manner(conflict, actor, traceparent))
+        if isinstance(flow, Flow):
+            await self.flow_store.store(flow)
+        started = await self.session.ask(request.hold, f"start instance {request.instance}")
+        return Handle(self, request.instance, started.incarnation, what.output_of(started))
+
+    @overload
+    def start_many(
+        self,
+        flow: Flow[Input, Output],
+        inputs: Iterable[Input | Start[Input]] | AsyncIterable[Input | Start[Input]],
+        *,
+        conflict: Conflict = "fail",
+        actor: str = "",
+        traceparent: str = "",
+    ) -> AsyncGenerator[StartAnswer[Handle[Output]]]: ...
+
+    @overload
+    def start_many(
+        self,
+        flow: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        conflict: Conflict = "fail",
+        actor: str = "",
+        traceparent: str = "",
+    ) -> AsyncGenerator[StartAnswer[Handle[Any]]]: ...
+
+    async def start_many(
+        self,
+        flow: Flow[Any, Any] | str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        conflict: Conflict = "fail",
+        actor: str = "",
+        traceparent: str = "",
+    ) -> AsyncGenerator[StartAnswer[Handle[Any]]]:
+        """Starts an instance for each input, hundreds in a round trip; gives their answers, in the order of the inputs.
+
+            async for answer in client.start_many(orders, (Start(order, id=f"order-{order.id}") for order in todays)):
+                if answer.error is not None:
+                    print(answer.number, answer.id, answer.error)
+
+        An input in a `Start` has an id of its own, any other a random one. Nothing starts until the answers are
+        asked for; up to 512 inputs, or 1 MiB of them, are taken ahead. An async iterable is not waited for while there
+        is something to start. What is refused (`PayloadError`, `InvalidInstanceId`, `InstanceExists`) is told in its
+        answer and stops no other. If `inputs` raise, so does this, after the answers for what came before.
+
+        Raises `FlowNotFound`, and `ServerUnreachable`: what has no answer then may have been started or not; the same
+        ids with `conflict="use_existing"` make it sure.
+        """
+        first = await first_chunk(self.flow_store, flow, Manner(conflict, actor, traceparent))
+        async with aclosing(chunks_async(first, inputs)) as chunks:
+            async for chunk in chunks:
+                for answer in await ask_chunk(self.session, chunk, partial(Handle[Any], self)):
+                    yield answer
 
     @overload
     async def signal(self, id: str, signal: Signal[Payload], payload: Payload, *, actor: str = "") -> None: ...
@@ -226,23 +266,3 @@ class Client:
         """All registered flows, by name."""
         found = await self.session.ask(lambda namespace: list_flows(namespace.keys), "list flows")
         return tuple(found)
-
-    async def _store(self, flow: Flow[Any, Any]) -> None:
-        """Stores the flow's definition, once per client however many start it at once."""
-        digest = flow.definition.digest
-        task = self._stored.get(digest)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._stored[digest] = asyncio.create_task(self._store_now(flow))
-        await asyncio.shield(task)
-
-    async def _store_now(self, flow: Flow[Any, Any]) -> bool:
-        schema = schema_text(flow.input_schema())
-        return await self.session.ask(
-            lambda namespace: store_flow(namespace.keys, flow.definition, version=flow.version, schema=schema),
-            f"store flow {flow.name}",
-        )
-
-
-def schema_text(schema: Mapping[str, Any] | None) -> str:
-    """A JSON schema as it is stored; empty if anything goes."""
-    return json.dumps(schema, separators=(",", ":")) if schema else ""

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Final
 
+from headrace_broker.backoff import Backoff
 from headrace_broker.queries import HistoryEvent, HistoryReader
 
 from .listener import Bell, Listener
-from .session import Backoff, Session
+from .session import Session
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0

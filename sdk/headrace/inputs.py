@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 from headrace_broker import codec
 from headrace_broker.errors import InvalidRequest, PayloadMismatch, PayloadNotSerializable
@@ -49,16 +50,20 @@ def json_payload(value: Any, what: str, schema: str = "") -> Payload:
 
 
 def _check_schema(plain: Any, schema: str, what: str) -> None:
-    import referencing
-    from jsonschema import Draft202012Validator
-
-    registry: referencing.Registry[Any] = referencing.Registry()  # which fetches nothing from elsewhere
-    validator = Draft202012Validator(json.loads(schema), registry=registry)
-    errors: Any = cast(Any, validator).iter_errors(plain)
+    errors: Any = _validator(schema).iter_errors(plain)
     found = [f"{_path(error.absolute_path)}{error.message}" for error in errors]
     if found:
         more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
         raise PayloadMismatch(f"{what} does not validate: {'; '.join(reason[:300] for reason in found[:5])}{more}")
+
+
+@lru_cache(maxsize=64)
+def _validator(schema: str) -> Any:
+    import referencing
+    from jsonschema import Draft202012Validator
+
+    registry: referencing.Registry[Any] = referencing.Registry()  # which fetches nothing from elsewhere
+    return Draft202012Validator(json.loads(schema), registry=registry)
 
 
 def _path(parts: Any) -> str:

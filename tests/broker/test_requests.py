@@ -27,7 +27,15 @@ from headrace_broker.instances import index_member
 from headrace_broker.messages import CancelMessage, SignalMessage, StartMessage
 from headrace_broker.namespace import Namespace, open_namespace
 from headrace_broker.registry import store_flow
-from headrace_broker.requests import CancelRequest, Payload, SignalRequest, StartRequest
+from headrace_broker.requests import (
+    STARTS_PER_SCRIPT,
+    CancelRequest,
+    Payload,
+    SignalRequest,
+    Started,
+    StartRequest,
+    hold_starts,
+)
 from support.scripts import preload
 
 
@@ -121,6 +129,39 @@ def test_an_ended_id_may_be_used_again_and_its_old_run_is_archived(link: Link, o
     assert second.incarnation != first.incarnation
     assert call(link, "HGET", keys.archive(first.incarnation), "status") == status.encode()
     assert call(link, "HGET", keys.header("order-1"), "inc") == second.incarnation.encode()
+
+
+def test_many_start_in_one_round_trip_and_one_that_is_refused_stops_no_other(link: Link, opened: Namespace) -> None:
+    live = converse(link, start("i7").hold(opened))
+    sizes = {3: INLINE_LIMIT + 1}
+    requests = [start(f"i{n}", payload=Payload(b"x" * sizes.get(n, 1))) for n in range(20)] + [start("i0")]
+    assert _turns(link, hold_starts(opened, requests)) == 1
+    answers = converse(link, hold_starts(opened, requests))  # a repetition
+    refused = [place for place, answer in enumerate(answers) if isinstance(answer, InstanceExists)]
+    assert refused == [7, 20]
+    taken = converse(link, hold_starts(opened, [replace(one, conflict="use_existing") for one in requests]))
+    for place, (request, one) in enumerate(zip(requests, taken, strict=True)):
+        expected = {7: live.incarnation, 20: requests[0].incarnation}.get(place, request.incarnation)
+        assert one == Started(expected, "orders", place in (7, 20))
+    found = [message for keys in opened.all_partitions for message, _ in entries(link, keys.starts)]
+    assert sorted(one.instance for one in found if isinstance(one, StartMessage)) == sorted(f"i{n}" for n in range(20))
+    (large,) = (one for one in found if isinstance(one, StartMessage) and one.instance == "i3")
+    reference = values.parse(large.value)
+    assert isinstance(reference, values.Reference)
+    assert call(link, "GET", reference.key) == b"x" * (INLINE_LIMIT + 1)
+
+
+@pytest.mark.real_only
+def test_so_many_starts_that_one_script_could_not_take_them(link: Link, opened: Namespace) -> None:
+    requests = [start(f"i{n}") for n in range(4 * STARTS_PER_SCRIPT)]
+    conversation = hold_starts(opened, requests)
+    commands = next(conversation)
+    conversation.close()
+    assert len(commands) >= 4
+    assert max(len(command) for command in commands) < 2500  # a script breaks beyond some 7,000 values
+    assert converse(link, hold_starts(opened, requests)) == [
+        Started(request.incarnation, "orders", False) for request in requests
+    ]
 
 
 def test_a_large_input_lies_at_a_key_of_its_own(link: Link, opened: Namespace) -> None:
@@ -254,7 +295,7 @@ def test_only_so_much_is_remembered_of_definitions(link: Link, opened: Namespace
     assert awaited.definitions("go") == tuple(f"{number:032x}" for number in range(68, 100))
 
 
-def _turns(link: Link, conversation: Conversation[str]) -> int:
+def _turns(link: Link, conversation: Conversation[Any]) -> int:
     """How many round trips a conversation takes."""
     turns = 0
     replies: list[Reply] | None = None

@@ -13,7 +13,7 @@ EXPECTED = """
     Client ConfigurationError Flow FlowError FlowNotFound GiveUp Handle HeadraceError InstanceBlocked InstanceCancelled
     InstanceExists InstanceFailed InstanceFinished InstanceNotFound InvalidFlow InvalidInstanceId InvalidTask
     PayloadMismatch PayloadNotSerializable PayloadTooLarge RetryAfter RetryPolicy ServerUnreachable Signal SignalTimeout
-    Task TaskContext TaskTimedOut UnknownRoute WorkerLost __version__ current_context task
+    Start StartAnswer Task TaskContext TaskTimedOut UnknownRoute WorkerLost __version__ current_context task
 """
 
 

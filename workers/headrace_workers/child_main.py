@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import Any, Final, NoReturn
 
-from headrace.client import schema_text
+from headrace.starting import schema_text
 from headrace.targets import Registry, load_targets
 from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.connection import Server

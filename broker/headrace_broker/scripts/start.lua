@@ -1,29 +1,42 @@
--- Starts an instance: header, index and inbox entry in one step, so that it is durable, visible and signalable at once.
+-- Starts instances of one flow: header, index and inbox entry of each in one step, so that it is durable, visible and
+-- signalable at once.
 --
--- KEYS  1 header i:<id>   2 starts   3 status:queued   4 flow:<flow>   5 req:<request id>   6 archive prefix `a:`
--- ARGV  1 id   2 incarnation   3 flow   4 definition   5 actor   6 traceparent   7 message   8 conflict (fail|use_existing)
---       9 answer's life (ms)   10 large value ('' if inline)   11 its key's name ('' if inline)
--- Returns {"started"|"existing"|"exists", incarnation, flow, status}.
-local answered = redis.call('GET', KEYS[5])
-if answered then return {'started', answered, ARGV[3], 'queued'} end
-local header = redis.call('HMGET', KEYS[1], 'inc', 'status', 'flow')
-if header[1] then
-  local status = header[2]
-  if status ~= 'completed' and status ~= 'failed' and status ~= 'cancelled' and status ~= 'terminated' then
-    if ARGV[8] == 'use_existing' then return {'existing', header[1], header[3], status} end
-    return {'exists', header[1], header[3], status}
-  end
-  redis.call('RENAME', KEYS[1], KEYS[6] .. header[1])
-end
+-- KEYS  1 starts   2 status:queued   3 flow:<flow>   4 archive prefix `a:`
+--       then for each instance: header i:<id>, req:<request id>
+-- ARGV  1 flow   2 definition   3 actor   4 traceparent   5 conflict (fail|use_existing)   6 answer's life (ms)
+--       then for each instance: id, incarnation, message, large value ('' if inline), its key's name ('' if inline)
+-- Returns for each instance {"started"|"existing"|"exists", incarnation, flow, status}.
+local flow, definition, actor, trace, conflict, life = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local time = redis.call('TIME')
-local created = time[1] * 1000 + math.floor(time[2] / 1000)
-local member = ARGV[2] .. ' ' .. ARGV[1]
-redis.call('HSET', KEYS[1], 'inc', ARGV[2], 'flow', ARGV[3], 'def', ARGV[4], 'status', 'queued', 'created', string.format('%.0f', created), 'run', '1')
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'actor', ARGV[5]) end
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'trace', ARGV[6]) end
-redis.call('ZADD', KEYS[3], string.format('%.0f', created), member)
-redis.call('ZADD', KEYS[4], string.format('%.0f', created), member)
-if ARGV[11] ~= '' then redis.call('SET', ARGV[11], ARGV[10]) end
-redis.call('XADD', KEYS[2], '*', 'm', ARGV[7])
-redis.call('SET', KEYS[5], ARGV[2], 'PX', ARGV[9])
-return {'started', ARGV[2], ARGV[3], 'queued'}
+local created = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+
+local function start(header_key, request_key, id, incarnation, message, large, large_key)
+  local answered = redis.call('GET', request_key)
+  if answered then return {'started', answered, flow, 'queued'} end
+  local header = redis.call('HMGET', header_key, 'inc', 'status', 'flow')
+  if header[1] then
+    local status = header[2]
+    if status ~= 'completed' and status ~= 'failed' and status ~= 'cancelled' and status ~= 'terminated' then
+      if conflict == 'use_existing' then return {'existing', header[1], header[3], status} end
+      return {'exists', header[1], header[3], status}
+    end
+    redis.call('RENAME', header_key, KEYS[4] .. header[1])
+  end
+  local member = incarnation .. ' ' .. id
+  redis.call('HSET', header_key, 'inc', incarnation, 'flow', flow, 'def', definition, 'status', 'queued', 'created', created, 'run', '1')
+  if actor ~= '' then redis.call('HSET', header_key, 'actor', actor) end
+  if trace ~= '' then redis.call('HSET', header_key, 'trace', trace) end
+  redis.call('ZADD', KEYS[2], created, member)
+  redis.call('ZADD', KEYS[3], created, member)
+  if large_key ~= '' then redis.call('SET', large_key, large) end
+  redis.call('XADD', KEYS[1], '*', 'm', message)
+  redis.call('SET', request_key, incarnation, 'PX', life)
+  return {'started', incarnation, flow, 'queued'}
+end
+
+local answers = {}
+for n = 1, (#KEYS - 4) / 2 do
+  local key, argument = 2 + 2 * n, 2 + 5 * n
+  answers[n] = start(KEYS[key + 1], KEYS[key + 2], ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3], ARGV[argument + 4])
+end
+return answers
