@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .handle import Handle
     from .retry import GiveUp, RetryAfter, RetryPolicy
     from .signals import Signal
+    from .sync_client import SyncClient
+    from .sync_handle import SyncHandle
     from .tasks import Task, task
 
     __version__: str
@@ -70,6 +72,8 @@ __all__ = [
     "SignalTimeout",
     "Start",
     "StartAnswer",
+    "SyncClient",
+    "SyncHandle",
     "Task",
     "TaskContext",
     "TaskTimedOut",
@@ -91,6 +95,8 @@ _HOMES: Final = {
     "Signal": ".signals",
     "Start": ".bulk",
     "StartAnswer": ".bulk",
+    "SyncClient": ".sync_client",
+    "SyncHandle": ".sync_handle",
     "Task": ".tasks",
     "TaskContext": ".context",
     "current_context": ".context",

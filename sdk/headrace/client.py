@@ -181,10 +181,14 @@ class Client:
                     yield answer
 
     @overload
-    async def signal(self, id: str, signal: Signal[Payload], payload: Payload, *, actor: str = "") -> None: ...
+    async def signal(
+        self, id: str, signal: Signal[Payload], payload: Payload, *, actor: str = "", traceparent: str = ""
+    ) -> None: ...
 
     @overload
-    async def signal(self, id: str, signal: str, payload: Any = None, *, actor: str = "") -> None: ...
+    async def signal(
+        self, id: str, signal: str, payload: Any = None, *, actor: str = "", traceparent: str = ""
+    ) -> None: ...
 
     async def signal(
         self, id: str, signal: Signal[Any] | str, payload: Any = None, *, actor: str = "", traceparent: str = ""

@@ -35,7 +35,7 @@ class Handle(Generic[Output_co]):
         self.id = id
         self.incarnation = incarnation
         self._client = client
-        self._output_type = output_type
+        self.output_type = output_type
 
     def __repr__(self) -> str:
         return f"Handle({self.id!r})"
@@ -120,7 +120,7 @@ class Handle(Generic[Output_co]):
             return await payloads.resolve(link, value, keys.outputs(ended.incarnation))
 
         value = await self._client.session.retry(read, f"read the output of instance {self.id}")
-        return cast(Output_co, payloads.load(value, self._output_type))
+        return cast(Output_co, payloads.load(value, self.output_type))
 
 
 def outcome_error(ended: Snapshot) -> Exception:

@@ -9,6 +9,7 @@ import pytest
 
 from headrace.client import Client
 from headrace.handle import Handle
+from headrace.sync_handle import SyncHandle
 from headrace_broker import codec, history, payloads, wire
 from headrace_broker.connection import Link, Server, call, exchange
 from headrace_broker.conversations import converse
@@ -24,6 +25,9 @@ async def client(server_url: str, namespace: str) -> AsyncIterator[Client]:
         yield client
 
 
+AnyHandle = Handle[Any] | SyncHandle[Any]
+
+
 class Hand:
     """Ends instances, as an owner's commit does."""
 
@@ -34,7 +38,7 @@ class Hand:
     def keys(self, instance: str) -> PartitionKeys:
         return converse(self._link, open_namespace(self._namespace)).of(instance)
 
-    def end(self, handle: Handle[Any], status: str, *, publish: bool = True, **fields: str | bytes) -> None:
+    def end(self, handle: AnyHandle, status: str, *, publish: bool = True, **fields: str | bytes) -> None:
         keys = self.keys(handle.id)
         inc = handle.incarnation or ""
         pairs = [part for pair in fields.items() for part in pair]
@@ -42,7 +46,7 @@ class Hand:
         if publish:
             call(self._link, "PUBLISH", keys.ended(inc), status)
 
-    def complete(self, handle: Handle[Any], output: object, *, publish: bool = True) -> None:
+    def complete(self, handle: AnyHandle, output: object, *, publish: bool = True) -> None:
         keys = self.keys(handle.id)
         inc = handle.incarnation or ""
         stored = payloads.store(codec.encode(output), lambda: keys.value(inc, "large"))
@@ -51,10 +55,10 @@ class Hand:
         call(self._link, "HSET", keys.outputs(inc), "1.0", stored.value)
         self.end(handle, "completed", publish=publish, result="1.0")
 
-    def fail(self, handle: Handle[Any], *parts: str) -> None:
+    def fail(self, handle: AnyHandle, *parts: str) -> None:
         self.end(handle, "failed", error=wire.pack(list(parts)))
 
-    def record(self, handle: Handle[Any], *signals: str) -> None:
+    def record(self, handle: AnyHandle, *signals: str) -> None:
         """A chunk of history: these signals were received."""
         chunk = history.pack([(1_700_000_000_000, history.SIGNAL_RECEIVED, signal, "") for signal in signals])
         call(self._link, "RPUSH", self.keys(handle.id).history(handle.incarnation or ""), chunk)

@@ -13,7 +13,8 @@ EXPECTED = """
     Client ConfigurationError Flow FlowError FlowNotFound GiveUp Handle HeadraceError InstanceBlocked InstanceCancelled
     InstanceExists InstanceFailed InstanceFinished InstanceNotFound InvalidFlow InvalidInstanceId InvalidTask
     PayloadMismatch PayloadNotSerializable PayloadTooLarge RetryAfter RetryPolicy ServerUnreachable Signal SignalTimeout
-    Start StartAnswer Task TaskContext TaskTimedOut UnknownRoute WorkerLost __version__ current_context task
+    Start StartAnswer SyncClient SyncHandle Task TaskContext TaskTimedOut UnknownRoute WorkerLost
+    __version__ current_context task
 """
 
 

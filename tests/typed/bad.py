@@ -8,10 +8,11 @@ Never run; `test_checkers.py` checks it.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Any, Literal, assert_type
 
-from headrace import Client, Flow, RetryPolicy, Signal, TaskContext, task
+from headrace import Client, Flow, RetryPolicy, Signal, Start, SyncClient, TaskContext, task
 
 
 class Color(Enum):
@@ -95,3 +96,20 @@ async def main(client: Client) -> None:
     await client.start(flow, "three", id="x")  # type: ignore[misc]
     await client.signal("x", answer, "three")  # type: ignore[misc]
     assert_type(await (await client.start(flow, 3, id="x")).result(), str)  # type: ignore[assert-type]
+    client.start_many(flow, ["three"])  # type: ignore[misc]
+    client.start_many(flow, [Start("three", id="x")])  # type: ignore[arg-type]
+    client.start_many(flow, 3)  # type: ignore[call-overload]
+    client.start(flow, 3).result()  # type: ignore[attr-defined]
+    client.handle("x").events(after=3)  # type: ignore[arg-type]
+
+
+def main_sync(client: SyncClient) -> None:
+    client.start(flow, "three", id="x")  # type: ignore[misc]
+    client.signal("x", answer, "three")  # type: ignore[misc]
+    assert_type(client.start(flow, 3, id="x").result(), str)  # type: ignore[assert-type]
+    client.start_many(flow, ["three"])  # type: ignore[misc]
+    client.start_many(flow, aiter_of_ints())  # type: ignore[call-overload]
+
+
+async def aiter_of_ints() -> AsyncIterator[int]:
+    yield 3

@@ -5,12 +5,26 @@ Never run; `test_checkers.py` checks it.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Any, Literal, assert_type
 
 from pydantic import BaseModel
 
-from headrace import Client, Flow, RetryPolicy, Signal, TaskContext, task
+from headrace import (
+    Client,
+    Flow,
+    Handle,
+    RetryPolicy,
+    Signal,
+    Start,
+    StartAnswer,
+    SyncClient,
+    SyncHandle,
+    TaskContext,
+    task,
+)
+from headrace.errors import HeadraceError
 
 
 # 1 ---- an order: fork, join, retries
@@ -200,7 +214,42 @@ assert_type(validate(Order(id="1", total=2)), Order)
 
 
 # 5 ---- the client
-async def main(client: Client) -> None:
+async def main(client: Client, later: AsyncIterator[Order]) -> None:
     handle = await client.start(orders, Order(id="42", total=9), id="order-42")
+    assert_type(handle, Handle[Receipt])
     assert_type(await handle.result(), Receipt)
+    assert_type(await client.start("orders", {"id": "42"}), Handle[Any])
+    assert_type(client.handle("order-42", orders), Handle[Receipt])
+    assert_type(client.handle("order-42"), Handle[Any])
     await client.signal("refund-7", approval, Approval(ok=True, by="ann"))
+    async for event in handle.events(after="AAA:1.2"):
+        assert_type(event.position, str)
+    async for answer in client.start_many(orders, [Order(id="1", total=1)]):
+        assert_type(answer, StartAnswer[Handle[Receipt]])
+        assert_type(await answer.handle.result(), Receipt)
+    async for answer in client.start_many(orders, (Start(Order(id=str(n), total=n), id=f"o-{n}") for n in range(9))):
+        assert_type(answer.error, HeadraceError | None)
+    async for answer in client.start_many(orders, later, conflict="use_existing"):
+        assert_type(answer.handle, Handle[Receipt])
+    async for any_answer in client.start_many("orders", [{"id": "1"}, Start({"id": "2"}, id="two")]):
+        assert_type(any_answer, StartAnswer[Handle[Any]])
+    async for number in client.start_many(numbers, [Start(2, id="two"), Start(3)]):
+        assert_type(number, StartAnswer[Handle[int]])
+
+
+def main_sync(client: SyncClient) -> None:
+    handle = client.start(orders, Order(id="42", total=9), id="order-42")
+    assert_type(handle, SyncHandle[Receipt])
+    assert_type(handle.result("1m"), Receipt)
+    assert_type(client.start("orders", {"id": "42"}), SyncHandle[Any])
+    assert_type(client.handle("order-42", orders), SyncHandle[Receipt])
+    assert_type(client.handle("order-42"), SyncHandle[Any])
+    client.signal("refund-7", approval, Approval(ok=True, by="ann"))
+    client.signal("refund-7", "approval", {"ok": True, "by": "ann"})
+    for event in handle.events():
+        assert_type(event.kind, str)
+    for answer in client.start_many(orders, [Start(Order(id="2", total=2), id="o-2")]):
+        assert_type(answer, StartAnswer[SyncHandle[Receipt]])
+    for any_answer in client.start_many("orders", [{"id": "1"}]):
+        assert_type(any_answer.handle.result(), Any)
+    assert_type([answer.handle for answer in client.start_many(numbers, range(3))], list[SyncHandle[int]])
