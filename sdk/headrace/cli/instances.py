@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,6 +12,9 @@ from headrace_broker.durations import parse_duration
 from headrace_broker.errors import ConfigurationError, InvalidDuration, PayloadNotSerializable, TargetError
 
 from .connecting import with_client
+from .each import EachLine
+from .exits import FAILED
+from .json_input import parse_json
 from .options import Actor, AsJson, InstanceId, Namespace, Url
 from .output import note, print_json
 
@@ -30,7 +32,22 @@ def start(
         str | None, typer.Option("--input", "-i", help=f"The input: {_PAYLOAD}", show_default=False)
     ] = None,
     id: Annotated[
-        str | None, typer.Option("--id", help="The instance's id; else a random one.", show_default=False)
+        str | None,
+        typer.Option(
+            "--id",
+            help="The instance's id; else a random one. With --each: made of each input, such as 'order-{id}'; {#} is "
+            "the line's number.",
+            show_default=False,
+        ),
+    ] = None,
+    each: Annotated[
+        str | None,
+        typer.Option(
+            "--each",
+            metavar="FILE",
+            help="Start an instance per line of a file of JSON Lines, or of stdin (-). All are checked first.",
+            show_default=False,
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     timeout: Annotated[str | None, typer.Option("--timeout", help="For --wait: at most so long, such as 30s.")] = None,
@@ -40,13 +57,24 @@ def start(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start an instance of a flow."""
+    """Start an instance of a flow, or one for each line of a file."""
     if conflict not in _CONFLICTS:
         raise ConfigurationError(f"--conflict is one of {', '.join(_CONFLICTS)}; got {conflict!r}.")
+    policy: Any = conflict
+    if each is not None:
+        if input is not None or wait or timeout is not None:
+            raise ConfigurationError(
+                "--each has its inputs from FILE and does not wait: no --input, --wait, --timeout."
+            )
+        from headrace.starting import Manner
+
+        job = EachLine(each, find_flow(flow), id, Manner(policy, actor), as_json)
+        if not with_client(url, namespace, job.run):
+            raise typer.Exit(FAILED)
+        return
     check_timeout(timeout, wait=wait)
     value = read_payload("--input", input)
     what = find_flow(flow)
-    policy: Any = conflict
 
     async def run(client: Client) -> None:
         handle = await client.start(what, value, id=id, conflict=policy, actor=actor)
@@ -106,10 +134,10 @@ def read_payload(option: str, given: str | None) -> Any:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{option} {given}: the file cannot be read: {error}") from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except PayloadNotSerializable as error:
         hint = f"A string needs double quotes inside the shell's: {option} '\"text\"'." if source == option else ""
-        raise PayloadNotSerializable(f"{source} is not JSON: {error}; got {text[:60]!r}. {hint}".strip()) from None
+        raise PayloadNotSerializable(f"{source} is {error} {hint}".strip()) from None
 
 
 def check_timeout(timeout: str | None, *, wait: bool) -> None:
@@ -122,10 +150,6 @@ def check_timeout(timeout: str | None, *, wait: bool) -> None:
         parse_duration(timeout)
     except InvalidDuration as error:
         raise ConfigurationError(f"--timeout cannot be {timeout!r}: {error}") from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number in JSON")
 
 
 def find_flow(text: str) -> Flow[Any, Any] | str:

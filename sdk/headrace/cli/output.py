@@ -38,12 +38,21 @@ def console() -> Console:
 
 def print_json(data: object) -> None:
     """One JSON document, in UTF-8, whatever is in it."""
+    print(_json(data, 2), flush=True)
+
+
+def print_json_line(data: object) -> None:
+    """One line of JSON Lines."""
+    print(_json(data, None), flush=True)
+
+
+def _json(data: object, indent: int | None) -> str:
     import json
 
     from pydantic_core import to_jsonable_python
 
     plain = to_jsonable_python(_fields(data), fallback=repr, inf_nan_mode="constants", bytes_mode="base64")
-    print(json.dumps(plain, ensure_ascii=False, indent=2), flush=True)
+    return json.dumps(plain, ensure_ascii=False, indent=indent)
 
 
 def note(text: str) -> None:
