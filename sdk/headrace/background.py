@@ -12,14 +12,12 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+from headrace_broker.errors import ClientClosed
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 _END: Final = object()
-
-
-class _Closed(RuntimeError):
-    """There is no loop any more."""
 
 
 class Background(Generic[T]):
@@ -42,7 +40,7 @@ class Background(Generic[T]):
     def run(self, work: Callable[[T], Coroutine[Any, Any, R]]) -> R:
         """Does the work on the loop and waits for it. An exception in the waiting thread, such as Ctrl-C, cancels it.
 
-        Raises what it raises, and `RuntimeError` if `close` was called before it was done.
+        Raises what it raises, and `ClientClosed` if `close` was called before it was done.
         """
         return self._alive().run(work)
 
@@ -69,7 +67,7 @@ class Background(Generic[T]):
     def _alive(self) -> _Life[T]:
         with self._lock:
             if self._closed:
-                raise _Closed("The client is closed. Make a new one.")
+                raise ClientClosed
             if self._life is None:
                 resident = self._make() if self._resident is None else self._resident
                 self._resident = None
@@ -108,16 +106,16 @@ class _Life(Generic[T]):
         if threading.current_thread() is self._thread:
             raise RuntimeError("The client's own thread cannot wait for itself. Use headrace.Client in async code.")
         if self._process != os.getpid():
-            raise _Closed("This was begun before the process forked; it goes on in the parent only.")
+            raise ClientClosed("This was begun before the process forked; it goes on in the parent only.")
         answer: Future[R] = Future()
         try:
             with self._lock:
                 if self._stopping:
-                    raise _Closed("The client is closed. Make a new one.")
+                    raise ClientClosed
                 self._loop.call_soon_threadsafe(self._begin, work, answer)
             return answer.result()
         except CancelledError:
-            raise _Closed("The client was closed while this waited.") from None
+            raise ClientClosed("The client was closed while this waited.") from None
         except BaseException:
             answer.cancel()
             raise
@@ -149,7 +147,7 @@ class _Life(Generic[T]):
             while (item := self.run(step)) is not _END:
                 yield item
         finally:
-            with contextlib.suppress(_Closed):
+            with contextlib.suppress(ClientClosed):
                 self.run(leave)
 
     def stop(self) -> None:

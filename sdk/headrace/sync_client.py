@@ -41,7 +41,7 @@ class SyncClient:
 
     Any number of threads may use it. Behind it a `Client` runs on an event loop in one daemon thread, from the first
     call until `close`, or the end of the process. Ctrl-C ends a call that waits. A forked child connects anew at its
-    first call. After `close`, calls raise `RuntimeError`.
+    first call.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Ends the calls that still wait, closes the connections, and the embedded server if this client started it."""
+        """As `Client.close`; calls that still wait raise `ClientClosed` too."""
         self._background.close()
 
     @overload
