@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from . import history, records
 from .conversations import Conversation, ask
 from .definitions import Definition
-from .errors import ConfigurationError, InstanceNotFound, MessageError
+from .errors import InstanceNotFound, InvalidRequest, MessageError
 from .ids import check_instance_id
 from .keys import PartitionKeys
 from .namespace import Namespace
@@ -105,7 +105,7 @@ class HistoryReader:
     def __init__(self, instance: str, incarnation: str | None = None, after: str | None = None) -> None:
         """From the beginning, or behind the event of the position `after`.
 
-        Raises `InvalidInstanceId`, and `ConfigurationError` for what is no position in the history of that incarnation.
+        Raises `InvalidInstanceId`, and `InvalidRequest` for what is no position in the history of that incarnation.
         """
         self.instance = check_instance_id(instance)
         self.incarnation = incarnation
@@ -116,12 +116,12 @@ class HistoryReader:
         if after is not None:
             self._go_behind(after)
 
-    def _go_behind(self, position: str) -> None:
-        parsed = _POSITION.fullmatch(position)
+    def _go_behind(self, position: object) -> None:
+        parsed = _POSITION.fullmatch(position) if isinstance(position, str) else None
         if parsed is None:
-            raise ConfigurationError(f"A position is what an event of a history carries; got {position[:80]!r}.")
+            raise InvalidRequest(f"A position is what an event of a history carries; got {position!r:.80}.")
         if self.incarnation not in (None, parsed[1]):
-            raise ConfigurationError(
+            raise InvalidRequest(
                 f"The position {position} belongs to another use of the id {self.instance!r}. Read this one's history "
                 "from its beginning, or the other one's by a handle made of the id alone: client.handle(id)."
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
-from headrace_broker.errors import HeadraceError, InstanceExists, InvalidInstanceId, PayloadError
+from headrace_broker.errors import HeadraceError, InstanceExists, InvalidInstanceId, InvalidRequest, PayloadError
 from headrace_broker.requests import StartRequest, hold_starts
 
 from .flow import Flow
@@ -90,8 +90,10 @@ class Chunk:
         return Chunk(self.what, self._manner, self._next)
 
 
-async def first_chunk(store: FlowStore, flow: Flow[Any, Any] | str, manner: Manner) -> Chunk:
-    """An empty chunk for starts of a flow, which is stored then. Raises `FlowNotFound`."""
+async def first_chunk(store: FlowStore, flow: Flow[Any, Any] | str, inputs: object, manner: Manner) -> Chunk:
+    """An empty chunk for starts of a flow, which is stored then. Raises `FlowNotFound`, `InvalidRequest`."""
+    if not isinstance(inputs, Iterable | AsyncIterable) or isinstance(inputs, str | bytes | Mapping):
+        raise InvalidRequest(f"Inputs are an iterable, with one input for each instance; got {inputs!r:.80}.")
     what = await store.startable(flow)
     if isinstance(flow, Flow):
         await store.store(flow)

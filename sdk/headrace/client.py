@@ -171,10 +171,10 @@ class Client:
         is something to start. What is refused (`PayloadError`, `InvalidInstanceId`, `InstanceExists`) is told in its
         answer and stops no other. If `inputs` raise, so does this, after the answers for what came before.
 
-        Raises `FlowNotFound`, and `ServerUnreachable`: what has no answer then may have been started or not; the same
-        ids with `conflict="use_existing"` make it sure.
+        Raises `FlowNotFound`, `InvalidRequest`, and `ServerUnreachable`: what has no answer then may have been started
+        or not; the same ids with `conflict="use_existing"` make it sure.
         """
-        first = await first_chunk(self.flow_store, flow, Manner(conflict, actor, traceparent))
+        first = await first_chunk(self.flow_store, flow, inputs, Manner(conflict, actor, traceparent))
         async with aclosing(chunks_async(first, inputs)) as chunks:
             async for chunk in chunks:
                 for answer in await ask_chunk(self.session, chunk, partial(Handle[Any], self)):

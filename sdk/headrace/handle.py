@@ -60,7 +60,7 @@ class Handle(Generic[Output_co]):
 
         Each event has a `position`: `events(after=position)` goes on behind it, in another process too. What is new
         arrives within a second, mostly much sooner. A blocked instance may go on, so it is followed further.
-        Raises `InstanceNotFound`, `ServerUnreachable`, and `ConfigurationError` for what is no position of its.
+        Raises `InstanceNotFound`, `ServerUnreachable`, and `InvalidRequest` for what is no position of its.
         """
         return follow(self._client.session, self._client.listener, HistoryReader(self.id, self.incarnation, after))
 

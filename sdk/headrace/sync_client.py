@@ -142,7 +142,7 @@ class SyncClient:
     ) -> Generator[StartAnswer[SyncHandle[Any]]]:
         """As `Client.start_many`. The inputs are taken in the thread that asks for the answers."""
         manner = Manner(conflict, actor, traceparent)
-        first = self._background.run(lambda client: first_chunk(client.flow_store, flow, manner))
+        first = self._background.run(lambda client: first_chunk(client.flow_store, flow, inputs, manner))
         for chunk in chunks(first, inputs):
             yield from self._ask(chunk)
 

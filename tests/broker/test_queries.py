@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from headrace_broker import history, records, wire
 from headrace_broker.connection import Link, Server, call, exchange
 from headrace_broker.conversations import converse
 from headrace_broker.definitions import Definition, Node, TaskCall
-from headrace_broker.errors import ConfigurationError, InstanceNotFound, InvalidInstanceId
+from headrace_broker.errors import InstanceNotFound, InvalidInstanceId, InvalidRequest
 from headrace_broker.keys import PartitionKeys
 from headrace_broker.namespace import Namespace, open_namespace
 from headrace_broker.queries import HistoryReader, read_header, read_history, read_slot, read_snapshot
@@ -187,13 +188,13 @@ def test_a_position_leads_to_the_use_of_the_id_that_it_is_of(link: Link, opened:
     call(link, "RENAME", keys.header("o1"), keys.archive("AAA"))
     put(link, opened, inc="BBB")
     assert steps_after(link, opened, HistoryReader("o1", after=position)) == [1]
-    with pytest.raises(ConfigurationError, match="belongs to another use of the id 'o1'"):
+    with pytest.raises(InvalidRequest, match="belongs to another use of the id 'o1'"):
         HistoryReader("o1", "BBB", after=position)
 
 
-@pytest.mark.parametrize("position", ["", "0", "AAA:1", "AAA:1.-1", "AAA:1.2 ", "A A:1.2", "AAA:1." + "9" * 30])
-def test_what_is_no_position_is_told_at_once(position: str) -> None:
-    with pytest.raises(ConfigurationError, match="A position is what an event of a history carries"):
+@pytest.mark.parametrize("position", ["", "0", "AAA:1", "AAA:1.-1", "AAA:1.2 ", "A A:1.2", "AAA:1." + "9" * 30, 7])
+def test_what_is_no_position_is_told_at_once(position: Any) -> None:
+    with pytest.raises(InvalidRequest, match="A position is what an event of a history carries"):
         HistoryReader("o1", after=position)
 
 

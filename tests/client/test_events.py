@@ -10,7 +10,7 @@ import pytest
 
 from headrace import following
 from headrace.client import Client
-from headrace_broker.errors import ConfigurationError, InstanceNotFound
+from headrace_broker.errors import InstanceNotFound, InvalidRequest
 from headrace_broker.queries import HistoryEvent
 from support.flows import loose
 from support.proxy import CuttingProxy
@@ -86,7 +86,7 @@ async def test_it_goes_on_behind_a_position(client: Client, hand: Hand) -> None:
     for position, rest in ((first.position, ["2", "3", "4"]), (second.position, ["3", "4"])):
         assert [event.fields["signal"] async for event in handle.events(after=position)] == rest
         assert [event.fields["signal"] async for event in client.handle("a").events(position)] == rest
-    with pytest.raises(ConfigurationError, match="A position is what"):
+    with pytest.raises(InvalidRequest, match="A position is what"):
         handle.events(after="yesterday")
 
 

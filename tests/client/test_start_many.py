@@ -13,9 +13,9 @@ from headrace.client import Client
 from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.errors import (
     FlowNotFound,
-    InstanceError,
     InstanceExists,
     InvalidInstanceId,
+    InvalidRequest,
     PayloadMismatch,
     PayloadNotSerializable,
 )
@@ -178,8 +178,14 @@ async def test_a_consumer_that_leaves_stops_the_source(client: Client) -> None:
     await wait_until_async(left.is_set, why="the source to be closed")
 
 
+@pytest.mark.parametrize("inputs", ["text", b"bytes", {"id": "1"}, 3, None])
+async def test_what_is_no_series_of_inputs_is_refused(client: Client, inputs: Any) -> None:
+    with pytest.raises(InvalidRequest, match="Inputs are an iterable, with one input for each instance; got "):
+        await anext(client.start_many(loose, inputs))
+
+
 async def test_a_wrong_actor_is_an_error_of_the_call(client: Client) -> None:
-    with pytest.raises(InstanceError, match="An actor has at most 256 bytes"):
+    with pytest.raises(InvalidRequest, match="An actor has at most 256 bytes"):
         await anext(client.start_many(loose, [1], actor="x" * 257))
 
 

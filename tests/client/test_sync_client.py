@@ -16,7 +16,14 @@ from typing import Any, get_overloads
 import pytest
 
 from headrace import Client, Handle, Start, SyncClient, SyncHandle
-from headrace_broker.errors import ClientClosed, ConfigurationError, InstanceExists, InstanceNotFound, PayloadMismatch
+from headrace_broker.errors import (
+    ClientClosed,
+    ConfigurationError,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidRequest,
+    PayloadMismatch,
+)
 from support.flows import Order, approval, gated, loose, orders
 from support.scripts import preload
 from support.waiting import wait_until
@@ -119,7 +126,7 @@ def test_a_history_is_followed(sync: SyncClient, hand: Hand) -> None:
     assert list(events) == []
     assert handle.history()[-1] == third
     assert [event.fields["signal"] for event in handle.events(after=handle.history()[0].position)] == ["2", "3"]
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InvalidRequest):
         handle.events(after="yesterday")
 
 
