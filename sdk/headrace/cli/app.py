@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import demo, dev, instances, processes, views
+from . import demo, dev, init, instances, processes, views
 from .exits import HELP
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def _root(
 
 
 demo.add_to(app)
+init.add_to(app)
 dev.add_to(app)
 processes.add_to(app)
 instances.add_to(app)

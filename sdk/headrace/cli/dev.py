@@ -35,10 +35,13 @@ def dev(
     namespace: Namespace = None,
     concurrency: Annotated[int, typer.Option("--concurrency", help="Tasks that the worker runs at once.")] = 32,
     log_level: Annotated[str, typer.Option("--log-level", help="Of the processes.")] = "warning",
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", help="Start the worker again when a file of the targets changes.")
+    ] = True,
 ) -> int:
     """Run a server, an orchestrator and a worker. The server is an embedded one in ./.headrace unless --url or
-    HEADRACE_URL names another. What dies is started again. Ctrl-C stops all and is exit code 0, a second one stops at
-    once.
+    HEADRACE_URL names another. What dies is started again, and the worker when your code changes. Ctrl-C stops all and
+    is exit code 0, a second one stops at once.
     """
     from headrace.targets import load_targets
     from headrace_broker.locate import EMBEDDED, locate
@@ -53,7 +56,7 @@ def dev(
     with locate(chosen) as located:
         note(f"server        {_server(chosen, located)}")
         with guarded(located.embedded, _tell):
-            code = _supervise(targets, located, name, partitions, concurrency, log_level, registry)
+            code = _supervise(targets, located, name, partitions, concurrency, log_level, registry, reload)
     note("stopped")
     return code
 
@@ -66,9 +69,12 @@ def _supervise(
     concurrency: int,
     log_level: str,
     registry: Registry,
+    reload: bool,
 ) -> int:
     from .founding import found_namespace
+    from .loading import FRESH
     from .readiness import Readiness, until_ready
+    from .reloading import Reloader
     from .supervisor import Supervisor
 
     wake = threading.Event()
@@ -76,9 +82,13 @@ def _supervise(
 
     def tell(event: Event) -> None:
         _tell(event)
-        if event.kind == "gave_up":
-            refused.append(event)
-            wake.set()
+        if event.kind != "gave_up":
+            return
+        if event.name == "worker" and reloader is not None and reloader.watches:
+            note(f"{event.name:<13} is tried again when the code changes")
+            return
+        refused.append(event)
+        wake.set()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -90,6 +100,7 @@ def _supervise(
     command = [sys.executable, "-m", "headrace.cli"]
     supervisor = Supervisor(tell, grace=_GRACE, final_codes=(USAGE,))
     readiness = Readiness(located.url, namespace, registry, lambda: supervisor.pid("worker"))
+    reloader = Reloader(targets, lambda: supervisor.restart("worker"), readiness, note) if reload else None
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if not found_namespace(located.url, namespace, partitions, wake, note):
@@ -100,9 +111,12 @@ def _supervise(
         supervisor.spawn(
             "worker",
             [*command, "worker", *targets, *common, "--concurrency", str(concurrency), "--grace", _TASK_GRACE],
+            environment=FRESH if reload else None,
         )
         if until_ready(readiness.missing, wake, note):
             note(_welcome(namespace, sorted(registry.flows)))
+        if reloader is not None:
+            reloader.run(wake)
         wake.wait()
         note("stopping; Ctrl-C again stops at once")
         supervisor.stop()

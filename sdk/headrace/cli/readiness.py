@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from headrace_broker.connection import Link, Server
@@ -31,10 +31,14 @@ class Readiness:
         """`worker` gives the process id of the worker; None while it is down."""
         self._server = Server(url)
         self._keys = Keys(namespace)
-        self._flows = frozenset(registry.flows)
-        self._tasks = frozenset(registry.tasks)
+        self.expect(registry.flows, registry.tasks)
         self._worker = worker
         self._link: Link | None = None
+
+    def expect(self, flows: Iterable[str], tasks: Iterable[str]) -> None:
+        """These from now on."""
+        self._flows = frozenset(flows)
+        self._tasks = frozenset(tasks)
 
     def missing(self) -> list[str]:
         """What is not there yet, in words; empty if all is."""

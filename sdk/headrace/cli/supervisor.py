@@ -70,6 +70,12 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started: threading.Event = field(default_factory=threading.Event)
     failure: OSError | None = None
+    gave_up: bool = False
+    again: bool = False
+    """It was asked to start again, and has not been started since."""
+    hurry: threading.Event = field(default_factory=threading.Event)
+    """Set when a restart that is due later shall not wait."""
+    killer: threading.Timer | None = None
 
 
 class Supervisor:
@@ -108,9 +114,8 @@ class Supervisor:
         if name in self._children or self._stopping.is_set():
             raise HeadraceError(f"A child named {name!r} runs already, or the supervisor was stopped.")
         child = _Child(name, argv, environment, log)
-        child.thread = threading.Thread(target=self._keep, args=(child,), name=f"supervisor-{name}", daemon=True)
         self._children[name] = child
-        child.thread.start()
+        self._run(child)
         child.started.wait()
         if child.failure is not None or child.process is None:
             del self._children[name]
@@ -118,10 +123,31 @@ class Supervisor:
         return child.process.pid
 
     def pid(self, name: str) -> int | None:
-        """The process id of a child; None while it is down."""
+        """The process id of a child; None while it is down, or has been told to start again."""
         child = self._children.get(name)
-        process = child.process if child is not None else None
+        process = child.process if child is not None and not child.again else None
         return process.pid if process is not None and process.returncode is None else None
+
+    def restart(self, name: str) -> None:
+        """Has a child start again, at once if it is down; returns before. It gets SIGTERM, and SIGKILL after the grace.
+
+        Raises `HeadraceError` if there is no child of that name.
+        """
+        if (child := self._children.get(name)) is None:
+            raise HeadraceError(f"There is no child named {name!r}.")
+        with self._lock:
+            if child.again or self._stopping.is_set():
+                return
+            child.again = True
+            gave_up = child.gave_up
+            if child.process is not None and child.process.returncode is None:
+                _send(child.process, signal.SIGTERM)
+                child.killer = threading.Timer(self._grace, self._kill_if_left, (child.process,))
+                child.killer.daemon = True
+                child.killer.start()
+        child.hurry.set()
+        if gave_up:
+            self._run(child)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,8 +156,7 @@ class Supervisor:
     def stop(self, grace: float | None = None) -> None:
         """SIGTERM to all, SIGKILL after `grace` seconds to those that are left; returns when all are gone."""
         deadline = time.monotonic() + (self._grace if grace is None else grace)
-        with self._lock:  # no child is started after this
-            self._stopping.set()
+        self._start_no_more()
         self._signal(signal.SIGTERM)
         for child in self._children.values():
             if child.thread is not None:
@@ -140,8 +165,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """SIGKILL to all, at once; returns when all are gone."""
-        with self._lock:
-            self._stopping.set()
+        self._start_no_more()
         self._signal(signal.SIGKILL)
         for child in self._children.values():
             if child.thread is not None:
@@ -155,16 +179,27 @@ class Supervisor:
     ) -> None:
         self.stop()
 
+    def _start_no_more(self) -> None:
+        with self._lock:
+            self._stopping.set()
+        for child in self._children.values():
+            child.hurry.set()
+
     def _signal(self, number: signal.Signals) -> None:
-        """To each child that lives; SIGKILL to its whole group, for what it started may hang as well."""
         with self._lock:  # a thread reaps its child under the lock, so no other process can have got the id
             for child in self._children.values():
                 if child.process is not None and child.process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        if number == signal.SIGKILL:
-                            os.killpg(child.process.pid, number)
-                        else:
-                            os.kill(child.process.pid, number)
+                    _send(child.process, number)
+
+    def _kill_if_left(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            if process.returncode is None:
+                _send(process, signal.SIGKILL)
+
+    def _run(self, child: _Child) -> None:
+        child.gave_up = False
+        child.thread = threading.Thread(target=self._keep, args=(child,), name=f"supervisor-{child.name}", daemon=True)
+        child.thread.start()
 
     def _keep(self, child: _Child) -> None:
         tries = 0
@@ -176,25 +211,32 @@ class Supervisor:
             _wait_without_reaping(process)
             with self._lock:
                 code = process.wait()
-            if self._stopping.is_set():
+                again = child.again
+                child.gave_up = code in self._final_codes and not again and not self._stopping.is_set()
+                if child.killer is not None:
+                    child.killer.cancel()
+                    child.killer = None
+            if again or self._stopping.is_set():
                 self._on_event(Event(child.name, "stopped", process.pid, code))
-                return
+                tries = 0
+                continue
             self._on_event(Event(child.name, "died", process.pid, code))
-            if code in self._final_codes:
+            if child.gave_up:
                 self._on_event(Event(child.name, "gave_up", process.pid, code))
                 return
             tries = 0 if time.monotonic() - begun > STEADY_SECONDS else tries + 1
             step = min(FIRST_DELAY * 2.0 ** max(0, tries - 1), LONGEST_DELAY)
             delay = step * (0.5 + self._random.random() / 2)
             self._on_event(Event(child.name, "restarting", process.pid, code, delay))
-            if self._stopping.wait(delay):
-                return
+            child.hurry.wait(delay)
 
     def _start(self, child: _Child) -> subprocess.Popen[bytes] | None:
         tether = [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *child.argv]
         with self._lock, contextlib.ExitStack() as opened:
             if self._stopping.is_set():
                 return None
+            child.again = False
+            child.hurry.clear()
             try:
                 output = None if child.log is None else opened.enter_context(child.log.open("ab"))
                 child.process = subprocess.Popen(
@@ -212,6 +254,12 @@ class Supervisor:
         child.started.set()
         self._on_event(Event(child.name, "started", child.process.pid))
         return child.process
+
+
+def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """SIGKILL goes to the whole group, for what the process has started may hang as well."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
 
 
 def _wait_without_reaping(process: subprocess.Popen[bytes]) -> None:
