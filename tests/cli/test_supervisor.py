@@ -115,6 +115,52 @@ def test_stop_does_not_wait_for_a_restart_that_is_due(supervisor: Supervisor, ev
     assert supervisor.pid("a") is None
 
 
+def test_a_restart_is_asked_for_and_waits_for_nothing(supervisor: Supervisor, events: Events) -> None:
+    first = supervisor.spawn("a", SLEEP)
+    supervisor.restart("a")
+    supervisor.restart("a")  # a second SIGTERM would say: at once
+    assert supervisor.pid("a") is None
+    second = wait_until(lambda: supervisor.pid("a"))
+    assert second != first
+    wait_until(is_dead(first))
+    wait_until(lambda: events.kinds("a") == ["started", "stopped", "started"])
+    assert events.all[1].code == -signal.SIGTERM
+
+
+def test_a_restart_does_not_wait_for_one_that_is_due_later(
+    supervisor: Supervisor, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.cli.supervisor.FIRST_DELAY", 100.0)
+    monkeypatch.setattr("headrace.cli.supervisor.LONGEST_DELAY", 100.0)
+    supervisor.spawn("a", [sys.executable, "-S", "-c", "raise SystemExit(7)"])
+    wait_until(lambda: events.kinds("a") == ["started", "died", "restarting"])
+    supervisor.restart("a")
+    wait_until(lambda: events.kinds("a").count("started") == 2)
+
+
+def test_a_child_that_gave_up_can_be_started_again(supervisor: Supervisor, events: Events, tmp_path: Path) -> None:
+    code = f"import os, time; os.path.exists({str(tmp_path / 'mended')!r}) or os._exit(2); time.sleep(600)"
+    supervisor.spawn("a", [sys.executable, "-S", "-c", code])
+    wait_until(lambda: "gave_up" in events.kinds("a"))
+    (tmp_path / "mended").touch()
+    supervisor.restart("a")
+    wait_until(lambda: events.kinds("a") == ["started", "died", "gave_up", "started"])
+    assert alive(supervisor.pid("a") or 0)
+
+
+def test_what_ignores_the_restarts_sigterm_is_killed_after_the_grace(events: Events, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Supervisor(events, grace=0.2) as supervisor:
+        first = supervisor.spawn("a", STUBBORN, log=log)
+        wait_until(lambda: "ready" in log.read_text())
+        supervisor.restart("a")
+        wait_until(lambda: events.kinds("a") == ["started", "stopped", "started"])
+        assert not alive(first)
+        assert events.all[1].cause == "killed by SIGKILL"
+    with pytest.raises(HeadraceError, match="no child named 'b'"):
+        supervisor.restart("b")
+
+
 def test_children_are_in_groups_of_their_own(supervisor: Supervisor) -> None:
     pid = supervisor.spawn("a", SLEEP)
     assert os.getpgid(pid) == pid != os.getpgrp()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import demo, dev, init, instances, processes, views
+from . import demo, dev, init, instances, processes, views, watch
 from .exits import HELP
 
 app = typer.Typer(
@@ -47,3 +47,4 @@ dev.add_to(app)
 processes.add_to(app)
 instances.add_to(app)
 views.add_to(app)
+watch.add_to(app)

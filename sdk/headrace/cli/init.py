@@ -32,7 +32,7 @@ def shout(greeting: str) -> str:
     return greeting.upper()
 
 
-hello = Flow("hello", input=str).then(greet).delay("3s").then(shout)
+hello = Flow("hello", input=str).then(greet).delay("2s").then(shout)
 '''
 
 NEXT: Final = """\

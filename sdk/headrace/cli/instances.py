@@ -11,6 +11,7 @@ import typer
 from headrace_broker.durations import parse_duration
 from headrace_broker.errors import ConfigurationError, InvalidDuration, PayloadNotSerializable, TargetError
 
+from . import completing
 from .connecting import with_client
 from .each import EachLine
 from .exits import FAILED
@@ -27,7 +28,12 @@ _CONFLICTS: Final = ("fail", "use_existing")
 
 
 def start(
-    flow: Annotated[str, typer.Argument(metavar="FLOW", help="A registered flow's name, or TARGET:flow.")],
+    flow: Annotated[
+        str,
+        typer.Argument(
+            metavar="FLOW", help="A registered flow's name, or TARGET:flow.", autocompletion=completing.flow_names
+        ),
+    ],
     input: Annotated[
         str | None, typer.Option("--input", "-i", help=f"The input: {_PAYLOAD}", show_default=False)
     ] = None,

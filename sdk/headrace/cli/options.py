@@ -10,6 +10,8 @@ import typer
 
 from headrace_broker.locate import DEFAULT_URL, EMBEDDED, is_guarded, runs_in
 
+from . import completing
+
 DEV_DIRECTORY: Final = ".headrace"
 """Where `headrace dev` keeps its data, in the directory it is called in."""
 
@@ -28,7 +30,9 @@ Namespace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Actor = Annotated[str, typer.Option("--actor", help="Who asks; goes into the history.")]
-InstanceId = Annotated[str, typer.Argument(metavar="ID", help="The instance's id.")]
+InstanceId = Annotated[
+    str, typer.Argument(metavar="ID", help="The instance's id.", autocompletion=completing.instance_ids)
+]
 
 
 def server_url(given: str | None) -> str:

@@ -38,21 +38,12 @@ def console() -> Console:
 
 def print_json(data: object) -> None:
     """One JSON document, in UTF-8, whatever is in it."""
-    print(_json(data, 2), flush=True)
+    print(_json(data, indent=2), flush=True)
 
 
 def print_json_line(data: object) -> None:
     """One line of JSON Lines."""
-    print(_json(data, None), flush=True)
-
-
-def _json(data: object, indent: int | None) -> str:
-    import json
-
-    from pydantic_core import to_jsonable_python
-
-    plain = to_jsonable_python(_fields(data), fallback=repr, inf_nan_mode="constants", bytes_mode="base64")
-    return json.dumps(plain, ensure_ascii=False, indent=indent)
+    print(_json(data), flush=True)
 
 
 def note(text: str) -> None:
@@ -74,6 +65,15 @@ def local_time(when: datetime, to: Literal["seconds", "milliseconds"] = "seconds
 def age(when: datetime, now: datetime | None = None) -> str:
     """How long ago, for people: "5 min 10 s"."""
     return format_duration(max(0, int(((now or datetime.now(UTC)) - when).total_seconds() * 1000)))
+
+
+def _json(data: object, indent: int | None = None) -> str:
+    import json
+
+    from pydantic_core import to_jsonable_python
+
+    plain = to_jsonable_python(_fields(data), fallback=repr, inf_nan_mode="constants", bytes_mode="base64")
+    return json.dumps(plain, ensure_ascii=False, indent=indent)
 
 
 def _fields(data: Any) -> Any:

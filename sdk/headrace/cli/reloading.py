@@ -55,7 +55,7 @@ class Reloader:
         if found.error is not None:
             self._changes.watch(self._changes.files | found.files)
             self._tell(f"{names:<13} changed, but cannot be loaded: {found.error}")
-            self._tell(f"{'worker':<13} goes on with the code it has; the next change is tried again")
+            self._tell(f"{'worker':<13} stays as it is; the next change is tried again")
             return
         self._changes.watch(found.files)
         self._tell(f"{names:<13} changed; the worker starts again with it")

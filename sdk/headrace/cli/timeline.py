@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _BAD: Final = frozenset(("attempt_failed", "redelivered", "signal_timed_out", "blocked"))
 _QUIET: Final = frozenset(("dispatched", "timer_started", "signal_received"))
+_WHEN: Final = 12
+_WHAT: Final = 16
+_WHERE: Final = 16
+"""Widths of the columns of a timeline that comes line by line."""
 
 
 def print_timeline(snapshot: Snapshot, history: Sequence[HistoryEvent]) -> None:
@@ -30,12 +34,30 @@ def print_timeline(snapshot: Snapshot, history: Sequence[HistoryEvent]) -> None:
     table.columns[0].justify = "right"
     table.columns[3].overflow = "fold"
     for event in history:
-        style = "red" if event.kind in _BAD else "dim" if event.kind in _QUIET else ""
-        what = Text(event.kind.replace("_", " "), style=style)
+        style = _style(event)
+        what = Text(_words(event), style=style)
         table.add_row(since(snapshot.created, event.at), what, event.node or "", Text(details(event), style=style))
     if history:
         console().print()
         console().print(table)
+
+
+def print_event(start: datetime, event: HistoryEvent) -> None:
+    """The same for one fact, of which nobody knows yet how wide those after it will be."""
+    from rich.text import Text
+
+    line = Text(f"{since(start, event.at):>{_WHEN}}  ").append(f"{_words(event):<{_WHAT}}", _style(event))
+    line.append(f"  {event.node or '':<{_WHERE}}").append(f"  {details(event)}", _style(event))
+    line.rstrip()
+    console().print(line)
+
+
+def _words(event: HistoryEvent) -> str:
+    return event.kind.replace("_", " ")
+
+
+def _style(event: HistoryEvent) -> str:
+    return "red" if event.kind in _BAD else "dim" if event.kind in _QUIET else ""
 
 
 def since(start: datetime, at: datetime) -> str:

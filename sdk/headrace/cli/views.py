@@ -12,6 +12,7 @@ import typer
 from headrace_broker.errors import ConfigurationError, HeadraceError
 from headrace_broker.instances import STATUSES
 
+from . import completing
 from .connecting import with_client
 from .options import AsJson, InstanceId, Namespace, Url
 from .output import age, console, local_time, note, print_json, status_text
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 def ls(
     status: Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}.")] = None,
-    flow: Annotated[str | None, typer.Option("--flow", help="Only of this flow.")] = None,
+    flow: Annotated[
+        str | None, typer.Option("--flow", help="Only of this flow.", autocompletion=completing.flow_names)
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Created at or after this time, ISO 8601.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Created at or before this time, ISO 8601.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many, up to 1000.")] = 50,
@@ -44,7 +47,7 @@ def ls(
         lambda client: client.list(status=wanted, flow=flow, limit=limit, cursor=cursor, **bounds),
     )
     if as_json:
-        print_json({"items": [_summary(item) for item in page.items], "cursor": page.cursor})
+        print_json({"items": [summary(item) for item in page.items], "cursor": page.cursor})
     else:
         _print_page(page)
 
@@ -64,9 +67,18 @@ def show(id: InstanceId, url: Url = None, namespace: Namespace = None, as_json: 
         return
     _print_instance(snapshot)
     if snapshot.status == "completed":
-        console().print("result", style="bold")
-        print_json(result)
+        _print_result(result)
     print_timeline(snapshot, history)
+
+
+async def print_result(client: Client, snapshot: Snapshot) -> None:
+    """What a completed instance returned."""
+    _print_result(await _result(client, snapshot))
+
+
+def _print_result(result: Any) -> None:
+    console().print("result", style="bold")
+    print_json(result)
 
 
 async def _result(client: Client, snapshot: Snapshot) -> Any:
@@ -123,7 +135,8 @@ def _print_instance(snapshot: Snapshot) -> None:
     console().print(table)
 
 
-def _summary(item: Snapshot) -> dict[str, Any]:
+def summary(item: Snapshot) -> dict[str, Any]:
+    """An instance in a list, for JSON."""
     return {
         "id": item.id,
         "incarnation": item.incarnation,

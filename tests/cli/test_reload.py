@@ -1,0 +1,104 @@
+"""`headrace dev` and its author: code that changes is taken, code that is broken is not, and instances go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.waiting import wait_until
+
+from .test_dev import Dev
+
+APP = """
+import time
+from pathlib import Path
+from headrace import Flow, Signal, task
+from words import WORD
+
+@task
+def hold(name: str) -> str:
+    Path("holding").touch()
+    while not Path("let-go").exists():
+        time.sleep(0.01)
+    return name
+
+@task
+def greet(name: str) -> str:
+    return f"{WORD}, {name}!"
+
+go = Signal("go", str)
+waits = Flow("waits", input=str).wait_for_signal(go).then(greet)
+holds = Flow("holds", input=str).then(hold).then(greet)
+"""
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "words.py").write_text("WORD = 'Hello'\n")
+    dev = Dev(tmp_path, "app.py")
+    try:
+        wait_until(lambda: "Ctrl-C stops all" in dev.said(), 30, "dev to be up")
+        yield dev
+    finally:
+        if dev.process.poll() is None:
+            dev.process.send_signal(signal.SIGINT)
+            dev.process.wait(30)
+
+
+def reloaded(dev: Dev, times: int) -> bool:
+    """The flows are named at the start, and when a changed file is served."""
+    return dev.said().count("\nflows  ") == 1 + times
+
+
+def test_instances_go_on_with_changed_code_and_broken_code_changes_nothing(dev: Dev) -> None:
+    directory = dev.directory
+    for flow in ("waits", "holds"):
+        assert dev.run("start", flow, "--input", '"Ada"', "--id", flow).returncode == 0
+    wait_until((directory / "holding").exists, 30, "the task to run")
+    words = directory / "words.py"
+    words.write_text("WORD = 'Hello\n")
+    wait_until(lambda: "stays as it is" in dev.said(), 30, "the broken file to be told")
+    assert "words.py      changed, but cannot be loaded: " in dev.said()
+    assert "SyntaxError: unterminated string literal" in dev.said()
+    assert len(dev.pids("worker")) == 1
+
+    words.write_text("WORD = 'Goodbye'\n")
+    wait_until(lambda: "words.py      changed; the worker starts again with it" in dev.said(), 30, "the mended file")
+    (directory / "let-go").touch()  # the old worker ends what it has in hand
+    wait_until(lambda: reloaded(dev, 1), 60, "the mended file to be served")
+    assert dev.run("signal", "waits", "go", "--payload", '"Bob"').returncode == 0
+    outcomes = [dev.run("watch", flow).stdout.splitlines()[-1] for flow in ("waits", "holds")]
+    assert outcomes == ['"Goodbye, Bob!"', '"Goodbye, Ada!"']
+    assert not Path(f"/proc/{dev.pids('worker')[0]}").exists()
+
+    # A file that is broken when a new worker starts, after it was looked at: that worker is the one to refuse.
+    words.write_text("import sys; WORD = 'Hi' if 'headrace.cli.sources' in sys.modules else 1 / 0\n")
+    wait_until(lambda: "is tried again when the code changes" in dev.said(), 60, "the worker to refuse")
+    words.write_text("WORD = 'Hi'\n")
+    wait_until(lambda: len(dev.pids("worker")) == 4 and reloaded(dev, 2), 60, "the mended file to be served")
+    assert dev.run("start", "holds", "--input", '"Eve"', "--wait").stdout == '"Hi, Eve!"\n'
+    assert dev.process.poll() is None
+
+
+@pytest.mark.full_only
+def test_no_reload_leaves_the_worker_alone(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(APP.replace("from words import WORD", "WORD = 'Hello'"))
+    dev = Dev(tmp_path, "flows.py", "--no-reload")
+    try:
+        wait_until(lambda: "Ctrl-C stops all" in dev.said(), 30, "dev to be up")
+        (tmp_path / "flows.py").write_text("broken (")
+        (tmp_path / "let-go").touch()
+        # By the time an instance has run twice through, a look at the file would have told.
+        for name in ("Ada", "Bob"):
+            run = dev.run("start", "holds", "--input", f'"{name}"', "--wait")
+            assert (run.returncode, run.stdout) == (0, f'"Hello, {name}!"\n'), run.stderr
+        assert "changed" not in dev.said()
+    finally:
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.process.wait(30) == 0
