@@ -31,10 +31,10 @@ def _asked(environment: dict[str, str], cwd: Path | None = None) -> str:
     return done.stdout.strip()
 
 
-def _bash(line: str, cwd: Path | None = None, **environment: str) -> list[str]:
+def _bash(line: str, server: dict[str, str] | None = None, cwd: Path | None = None) -> list[str]:
     position = str(len(line.split(" ")) - 1)
     words = {"_HEADRACE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": position}
-    return _asked({**words, **environment}, cwd).splitlines()
+    return _asked({**words, **(server or {})}, cwd).splitlines()
 
 
 def test_bash_takes_the_script_and_completes_commands(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_ids_and_flows_come_from_the_server(
     options = f"--url {server_url} --namespace {namespace}"
     assert _bash(f"headrace show {options} order") == ["order-2", "order-1"]
     environment = {"HEADRACE_URL": server_url, "HEADRACE_NAMESPACE": namespace}
-    assert _bash("headrace watch ", **environment) == ["refund-1", "order-2", "order-1"]
-    assert _bash("headrace start o", **environment) == ["ones"]
-    assert _bash("headrace ls --flow ", **environment) == ["ones"]
+    assert _bash("headrace watch ", environment) == ["refund-1", "order-2", "order-1"]
+    assert _bash("headrace start o", environment) == ["ones"]
+    assert _bash("headrace ls --flow ", environment) == ["ones"]
 
 
 def test_a_server_that_is_not_there_is_no_reason_to_wait_or_to_complain(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_a_server_that_is_not_there_is_no_reason_to_wait_or_to_complain(tmp_path
         silent.listen()
         for server in (silent, closed):
             url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-            assert _bash("headrace show ", HEADRACE_URL=url) == []
-    assert _bash("headrace show ", tmp_path, HEADRACE_URL="embedded://data") == []
-    assert _bash("headrace show ", HEADRACE_URL="nonsense") == []
+            assert _bash("headrace show ", {"HEADRACE_URL": url}) == []
+    assert _bash("headrace show ", {"HEADRACE_URL": "embedded://data"}, tmp_path) == []
+    assert _bash("headrace show ", {"HEADRACE_URL": "nonsense"}) == []
     assert not list(tmp_path.iterdir()), "no server is started for this"
 
 
