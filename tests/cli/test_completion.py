@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,28 @@ from .conftest import Headrace
 FLOW = "from headrace import Flow, task\n@task\ndef one() -> int: ...\nones = Flow('ones').then(one)\n"
 
 
-def _asked(environment: dict[str, str], cwd: Path | None = None) -> str:
-    """What the completion prints; it never has anything to say on stderr, nor fails."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    command = [sys.executable, "-c", "from headrace.cli import main; main()"]
-    done = subprocess.run(
-        command, env={**clean, **environment}, cwd=cwd, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+Propose = Callable[..., list[str]]
 
 
-def _bash(line: str, server: dict[str, str] | None = None, cwd: Path | None = None) -> list[str]:
-    position = str(len(line.split(" ")) - 1)
-    words = {"_HEADRACE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": position}
-    return _asked({**words, **(server or {})}, cwd).splitlines()
+@pytest.fixture
+def propose(
+    headrace: Headrace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Propose:
+    """What bash is told for a line, in the empty directory; there is never anything on stderr."""
+
+    def propose(line: str, **environment: str) -> list[str]:
+        position = str(len(line.split(" ")) - 1)
+        asked = {"_HEADRACE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": position}
+        with monkeypatch.context() as patch:
+            for name, value in {**asked, **environment}.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                headrace()
+        said = capsys.readouterr()
+        assert (ended.value.code, said.err) == (0, "")
+        return said.out.split()
+
+    return propose
 
 
 def test_bash_takes_the_script_and_completes_commands(tmp_path: Path) -> None:
@@ -77,41 +85,44 @@ def test_the_shell_in_use_is_found(tmp_path: Path) -> None:
 
 
 def test_zsh_gets_a_script_and_completes_commands() -> None:
-    script = _asked({"_HEADRACE_COMPLETE": "source_zsh"})
+    script = _said({"_HEADRACE_COMPLETE": "source_zsh"})
     assert script.startswith("#compdef headrace")
     assert "_HEADRACE_COMPLETE=complete_zsh" in script
-    proposed = _asked({"_HEADRACE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "headrace sh"})
+    proposed = _said({"_HEADRACE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "headrace sh"})
     assert '"show":"Show an instance' in proposed
     assert "signal" not in proposed
     if (zsh := shutil.which("zsh")) is not None:
         subprocess.run([zsh, "-n"], input=script, text=True, timeout=30, check=True)
 
 
+def test_values_that_are_fixed_need_no_server(propose: Propose) -> None:
+    assert propose("headrace ls --status c") == ["cancelling", "completed", "cancelled"]
+
+
 @pytest.mark.servers("valkey")
 def test_ids_and_flows_come_from_the_server(
-    headrace: Headrace, here: tuple[str, ...], server_url: str, namespace: str, tmp_path: Path
+    headrace: Headrace, propose: Propose, here: tuple[str, ...], server_url: str, namespace: str, tmp_path: Path
 ) -> None:
     (tmp_path / "ones.py").write_text(FLOW)
     for id in ("order-1", "order-2", "refund-1"):
         assert headrace("start", "ones.py", "--id", id, *here).code == 0
-    options = f"--url {server_url} --namespace {namespace}"
-    assert _bash(f"headrace show {options} order") == ["order-2", "order-1"]
+    assert propose(f"headrace show --url {server_url} --namespace {namespace} order") == ["order-2", "order-1"]
     environment = {"HEADRACE_URL": server_url, "HEADRACE_NAMESPACE": namespace}
-    assert _bash("headrace watch ", environment) == ["refund-1", "order-2", "order-1"]
-    assert _bash("headrace start o", environment) == ["ones"]
-    assert _bash("headrace ls --flow ", environment) == ["ones"]
+    assert propose("headrace watch ", **environment) == ["refund-1", "order-2", "order-1"]
+    assert propose("headrace start o", **environment) == ["ones"]
+    assert propose("headrace ls --flow ", **environment) == ["ones"]
 
 
-def test_a_server_that_is_not_there_is_no_reason_to_wait_or_to_complain(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_no_reason_to_wait_or_to_complain(propose: Propose, tmp_path: Path) -> None:
     with socket.socket() as silent, socket.socket() as closed:
         for one in (silent, closed):
             one.bind(("127.0.0.1", 0))
         silent.listen()
         for server in (silent, closed):
             url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-            assert _bash("headrace show ", {"HEADRACE_URL": url}) == []
-    assert _bash("headrace show ", {"HEADRACE_URL": "embedded://data"}, tmp_path) == []
-    assert _bash("headrace show ", {"HEADRACE_URL": "nonsense"}) == []
+            assert propose("headrace show ", HEADRACE_URL=url) == []
+    assert propose("headrace show ", HEADRACE_URL="embedded://data") == []
+    assert propose("headrace show ", HEADRACE_URL="nonsense") == []
     assert not list(tmp_path.iterdir()), "no server is started for this"
 
 
@@ -138,3 +149,12 @@ def _program(directory: Path, name: str) -> None:
     program = directory / name
     program.write_text(f"#!{sys.executable}\nfrom headrace.cli import main\nmain()\n")
     program.chmod(0o755)
+
+
+def _said(environment: dict[str, str]) -> str:
+    command = [sys.executable, "-c", "from headrace.cli import main; main()"]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()

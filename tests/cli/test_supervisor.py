@@ -23,6 +23,12 @@ STUBBORN = [
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)",
 ]
 
+COUNTING = [
+    *(sys.executable, "-S", "-c"),
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: print('SIGTERM', flush=True)); "
+    "print('ready', flush=True); time.sleep(600)",
+]
+
 
 class Events:
     def __init__(self) -> None:
@@ -125,6 +131,18 @@ def test_a_restart_is_asked_for_and_waits_for_nothing(supervisor: Supervisor, ev
     wait_until(is_dead(first))
     wait_until(lambda: events.kinds("a") == ["started", "stopped", "started"])
     assert events.all[1].code == -signal.SIGTERM
+
+
+def test_stop_leaves_its_grace_to_a_child_that_was_told_to_start_again(events: Events, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Supervisor(events, grace=30) as supervisor:
+        supervisor.spawn("a", COUNTING, log=log)
+        wait_until(lambda: "ready" in log.read_text())
+        supervisor.restart("a")
+        wait_until(lambda: log.read_text().count("SIGTERM") == 1)
+        supervisor.stop(grace=0.3)
+    assert log.read_text().count("SIGTERM") == 1
+    assert events.kinds("a") == ["started", "stopped"]
 
 
 def test_a_restart_does_not_wait_for_one_that_is_due_later(

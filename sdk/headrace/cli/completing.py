@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from headrace_broker.errors import HeadraceError
+from headrace_broker.instances import STATUSES
 from headrace_broker.locate import EMBEDDED, embedded_directory, runs_in
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def flow_names(context: typer.Context, incomplete: str) -> list[str]:
     return _starting(incomplete, _answer(context, ask))
 
 
-def _starting(incomplete: str, found: list[str]) -> list[str]:
+def statuses(incomplete: str) -> list[str]:
+    return _starting(incomplete, STATUSES)
+
+
+def _starting(incomplete: str, found: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(one for one in found if one.startswith(incomplete)))
 
 

@@ -188,7 +188,8 @@ class Supervisor:
     def _signal(self, number: signal.Signals) -> None:
         with self._lock:  # a thread reaps its child under the lock, so no other process can have got the id
             for child in self._children.values():
-                if child.process is not None and child.process.returncode is None:
+                told = child.again and number == signal.SIGTERM  # a second one would say: at once
+                if child.process is not None and child.process.returncode is None and not told:
                     _send(child.process, number)
 
     def _kill_if_left(self, process: subprocess.Popen[bytes]) -> None:

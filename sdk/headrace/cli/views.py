@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def ls(
-    status: Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option("--status", help=f"One of {', '.join(STATUSES)}.", autocompletion=completing.statuses),
+    ] = None,
     flow: Annotated[
         str | None, typer.Option("--flow", help="Only of this flow.", autocompletion=completing.flow_names)
     ] = None,
