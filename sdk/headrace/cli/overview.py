@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ALWAYS_SHOWN: Final = ("queued", "running", "waiting", "completed", "failed")
 _FEWEST: Final = 3
-"""Newest instances that are shown however small the terminal is."""
+"""Rows, or waits, that are shown however small the terminal is."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,11 @@ def print_sight(sight: Sight) -> None:
 def in_words(snapshot: Snapshot) -> Text:
     """An instance's status, and what it is at, in one line."""
     line = status_text(snapshot.status)
-    for wait in (*snapshot.waiting_for, *snapshot.active):
+    waits = (*snapshot.waiting_for, *snapshot.active)
+    for wait in waits[:_FEWEST]:
         line.append(f"  {wait}" + (f" until {local_time(wait.until)}" if wait.until is not None else ""))
+    if len(waits) > _FEWEST:
+        line.append(f"  and {len(waits) - _FEWEST} more")
     if snapshot.reason:
         line.append(f"  {snapshot.reason}")
     return line.append(f"  {age(snapshot.created)} since the start", "dim")
@@ -82,10 +85,17 @@ def _counts(overview: Overview) -> list[tuple[str, int]]:
 
 
 def _table(sight: Sight) -> RenderableType:
-    overview = sight.overview
-    parts: list[RenderableType] = [_status_row(overview), _flows(overview), _queues(overview), _workers(overview)]
+    """As high as the terminal: of long lists the first rows, and how many there are besides."""
+    overview, height = sight.overview, console().height
+    rows = max(_FEWEST, height // 6)
+    parts: list[RenderableType] = [
+        _status_row(overview),
+        _flows(overview, rows),
+        _queues(overview, rows),
+        _workers(overview, rows),
+    ]
     used = sum(len(console().render_lines(part, pad=False)) + 1 for part in parts)
-    parts.append(_newest(sight.newest[: max(_FEWEST, console().height - used - 2)]))
+    parts.append(_newest(sight.newest[: max(_FEWEST, height - used - 2)]))
     spaced = [one for part in parts for one in (part, Text())]
     return Group(*spaced[:-1])
 
@@ -97,30 +107,30 @@ def _status_row(overview: Overview) -> Text:
     return row.append(f"{datetime.now():%H:%M:%S}", "dim")
 
 
-def _flows(overview: Overview) -> Table:
+def _flows(overview: Overview, limit: int) -> Table:
     table = _plain("FLOW", "INSTANCES", right=(1,))
-    for flow, count in overview.flows.items():
+    most = sorted(overview.flows.items(), key=lambda item: -item[1])
+    for flow, count in most[:limit]:
         table.add_row(flow, str(count))
-    if overview.more_flows:
-        table.add_row(f"and {overview.more_flows} more", "")
-    return table
+    return _and_more(table, len(most) - limit + overview.more_flows)
 
 
-def _queues(overview: Overview) -> Table:
+def _queues(overview: Overview, limit: int) -> Table:
     table = _plain("QUEUE", "BACKLOG", "WORKERS", right=(1, 2))
-    for load in overview.queues:
+    longest = sorted(overview.queues, key=lambda load: -load.backlog)
+    for load in longest[:limit]:
         style = "red" if load.backlog and not load.workers else ""
         table.add_row(load.queue, str(load.backlog), str(load.workers), style=style)
-    return table
+    return _and_more(table, len(longest) - limit)
 
 
-def _workers(overview: Overview) -> Table:
+def _workers(overview: Overview, limit: int) -> Table:
     table = _plain("WORKER", "TASKS AT ONCE", "UP", "QUEUES", right=(1,))
-    for worker in overview.workers:
+    for worker in overview.workers[:limit]:
         slots = str(worker.processes * worker.concurrency)
         up = age(moment(worker.started))
         table.add_row(f"{worker.host}, pid {worker.pid}", slots, up, ", ".join(worker.streams))
-    return table
+    return _and_more(table, len(overview.workers) - limit)
 
 
 def _newest(instances: tuple[Snapshot, ...]) -> Table:
@@ -134,4 +144,10 @@ def _plain(*titles: str, right: tuple[int, ...] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(titles):
         table.add_column(title, no_wrap=True, overflow="ellipsis", justify="right" if number in right else "left")
+    return table
+
+
+def _and_more(table: Table, count: int) -> Table:
+    if count > 0:
+        table.add_row(f"and {count} more", style="dim")
     return table
