@@ -7,12 +7,9 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,6 +26,8 @@ from headrace_broker.registry import store_flow
 from headrace_broker.workers import WorkerRecord, announce
 from support.waiting import wait_until
 
+from .dev_process import Dev
+
 FLOWS = """
 from headrace import Flow, task
 
@@ -43,52 +42,12 @@ slow = Flow("slow", input=int).delay("2s").then(double)
 pytestmark = pytest.mark.timeout(120)
 
 
-class Dev:
-    def __init__(self, directory: Path, *targets: str, **environment: str) -> None:
-        self.directory = directory
-        self.log = directory / "dev.log"
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        self._environment |= environment
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.cli", "dev", *targets],
-                cwd=directory,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-            )
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-    def pids(self, name: str) -> list[int]:
-        return [int(pid) for pid in re.findall(rf"^{name} +runs, pid (\d+)", self.said(), re.MULTILINE)]
-
-    def shown(self, id: str, status: str) -> Any:
-        """The instance, once it has that status."""
-        instance = json.loads(self.run("show", id, "--json").stdout)
-        return instance if instance["instance"]["status"] == status else None
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "headrace.cli", *arguments],
-            cwd=self.directory,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Dev]:
     (tmp_path / "flows.py").write_text(FLOWS)
     dev = Dev(tmp_path, "flows.py")
     yield dev
-    if dev.process.poll() is None:
-        dev.process.send_signal(signal.SIGINT)
-        dev.process.wait(30)
+    dev.stop()
 
 
 def gone(pid: int) -> bool:

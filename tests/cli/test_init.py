@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from support.waiting import wait_until
 
 from .conftest import Headrace
-from .test_dev import Dev
+from .dev_process import Dev
 
 
 @pytest.mark.timeout(120)
@@ -28,8 +27,7 @@ def test_what_it_prints_can_be_typed_and_works(tmp_path: Path) -> None:
         wait_until(lambda: "Ctrl-C stops all" in dev.said(), 30, "dev to be up")
         started, watched, waited = (dev.run(*command) for command in others)
     finally:
-        dev.process.send_signal(signal.SIGINT)
-        assert dev.process.wait(30) == 0
+        assert dev.stop() == 0
     assert (started.returncode, started.stdout) == (0, "hello-1\n"), started.stderr
     assert (watched.returncode, watched.stdout.splitlines()[-1]) == (0, '"HELLO, ADA!"'), watched.stderr
     facts = [" ".join(line.split()[2:4]) for line in watched.stdout.splitlines()[:-2]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from support.waiting import wait_until
 
-from .test_dev import Dev
+from .dev_process import Dev
 
 APP = """
 import time
@@ -46,9 +45,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
         wait_until(lambda: "Ctrl-C stops all" in dev.said(), 30, "dev to be up")
         yield dev
     finally:
-        if dev.process.poll() is None:
-            dev.process.send_signal(signal.SIGINT)
-            dev.process.wait(30)
+        dev.stop()
 
 
 def reloaded(dev: Dev, times: int) -> bool:
@@ -100,5 +97,4 @@ def test_no_reload_leaves_the_worker_alone(tmp_path: Path) -> None:
             assert (run.returncode, run.stdout) == (0, f'"Hello, {name}!"\n'), run.stderr
         assert "changed" not in dev.said()
     finally:
-        dev.process.send_signal(signal.SIGINT)
-        assert dev.process.wait(30) == 0
+        assert dev.stop() == 0

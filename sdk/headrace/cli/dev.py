@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -56,21 +57,39 @@ def dev(
     with locate(chosen) as located:
         note(f"server        {_server(chosen, located)}")
         with guarded(located.embedded, _tell):
-            code = _supervise(targets, located, name, partitions, concurrency, log_level, registry, reload)
+            code = _supervise(_Plan(targets, located.url, name, concurrency, log_level, reload), partitions, registry)
     note("stopped")
     return code
 
 
-def _supervise(
-    targets: Sequence[str],
-    located: Located,
-    namespace: str,
-    partitions: int | None,
-    concurrency: int,
-    log_level: str,
-    registry: Registry,
-    reload: bool,
-) -> int:
+@dataclass(frozen=True)
+class _Plan:
+    """What is run, and how."""
+
+    targets: Sequence[str]
+    url: str
+    namespace: str
+    concurrency: int
+    log_level: str
+    reload: bool
+
+    @property
+    def orchestrator(self) -> list[str]:
+        return self._command("orchestrator", "--ownership", _LEASE, "--metrics-port", "0")
+
+    @property
+    def worker(self) -> list[str]:
+        return self._command("worker", *self.targets, "--concurrency", str(self.concurrency), "--grace", _TASK_GRACE)
+
+    def _command(self, *arguments: str) -> list[str]:
+        where = ("--url", self.url, "--namespace", self.namespace)
+        return [
+            *(sys.executable, "-m", "headrace.cli", *arguments, *where),
+            *("--lease", _LEASE, "--log-level", self.log_level),
+        ]
+
+
+def _supervise(plan: _Plan, partitions: int | None, registry: Registry) -> int:
     from .founding import found_namespace
     from .loading import FRESH
     from .readiness import Readiness, until_ready
@@ -96,25 +115,17 @@ def _supervise(
             raise KeyboardInterrupt  # the second one
         wake.set()
 
-    common = ["--url", located.url, "--namespace", namespace, "--lease", _LEASE, "--log-level", log_level]
-    command = [sys.executable, "-m", "headrace.cli"]
     supervisor = Supervisor(tell, grace=_GRACE, final_codes=(USAGE,))
-    readiness = Readiness(located.url, namespace, registry, lambda: supervisor.pid("worker"))
-    reloader = Reloader(targets, lambda: supervisor.restart("worker"), readiness, note) if reload else None
+    readiness = Readiness(plan.url, plan.namespace, registry, lambda: supervisor.pid("worker"))
+    reloader = Reloader(plan.targets, lambda: supervisor.restart("worker"), readiness, note) if plan.reload else None
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if not found_namespace(located.url, namespace, partitions, wake, note):
+        if not found_namespace(plan.url, plan.namespace, partitions, wake, note):
             return OK
-        supervisor.spawn(
-            "orchestrator", [*command, "orchestrator", *common, "--ownership", _LEASE, "--metrics-port", "0"]
-        )
-        supervisor.spawn(
-            "worker",
-            [*command, "worker", *targets, *common, "--concurrency", str(concurrency), "--grace", _TASK_GRACE],
-            environment=FRESH if reload else None,
-        )
+        supervisor.spawn("orchestrator", plan.orchestrator)
+        supervisor.spawn("worker", plan.worker, environment=FRESH if plan.reload else None)
         if until_ready(readiness.missing, wake, note):
-            note(_welcome(namespace, sorted(registry.flows)))
+            note(_welcome(plan.namespace, sorted(registry.flows)))
         if reloader is not None:
             reloader.run(wake)
         wake.wait()
