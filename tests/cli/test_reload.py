@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.waiting import wait_until
+from headrace import Client
+from support.waiting import wait_until, wait_until_async
 
 from .dev_process import Dev
 
@@ -53,34 +55,35 @@ def reloaded(dev: Dev, times: int) -> bool:
     return dev.said().count("\nflows  ") == 1 + times
 
 
-def test_instances_go_on_with_changed_code_and_broken_code_changes_nothing(dev: Dev) -> None:
-    directory = dev.directory
-    for flow in ("waits", "holds"):
-        assert dev.run("start", flow, "--input", '"Ada"', "--id", flow).returncode == 0
-    wait_until((directory / "holding").exists, 30, "the task to run")
-    words = directory / "words.py"
-    words.write_text("WORD = 'Hello\n")
-    wait_until(lambda: "stays as it is" in dev.said(), 30, "the broken file to be told")
-    assert "words.py      changed, but cannot be loaded: " in dev.said()
-    assert "SyntaxError: unterminated string literal" in dev.said()
-    assert len(dev.pids("worker")) == 1
+async def test_instances_go_on_with_changed_code_and_broken_code_changes_nothing(dev: Dev) -> None:
+    directory, words = dev.directory, dev.directory / "words.py"
+    async with Client(f"embedded://{directory}/.headrace") as client:
+        waits, holds = await client.start("waits", "Ada", id="waits"), await client.start("holds", "Ada")
+        await wait_until_async((directory / "holding").exists, 30, "the task to run")
+        words.write_text("WORD = 'Hello\n")
+        await wait_until_async(lambda: "stays as it is" in dev.said(), 30, "the broken file to be told")
+        assert "words.py      changed, but cannot be loaded: " in dev.said()
+        assert "SyntaxError: unterminated string literal" in dev.said()
+        assert len(dev.pids("worker")) == 1
 
-    words.write_text("WORD = 'Goodbye'\n")
-    wait_until(lambda: "words.py      changed; the worker starts again with it" in dev.said(), 30, "the mended file")
-    (directory / "let-go").touch()  # the old worker ends what it has in hand
-    wait_until(lambda: reloaded(dev, 1), 60, "the mended file to be served")
-    assert dev.run("signal", "waits", "go", "--payload", '"Bob"').returncode == 0
-    outcomes = [dev.run("watch", flow).stdout.splitlines()[-1] for flow in ("waits", "holds")]
-    assert outcomes == ['"Goodbye, Bob!"', '"Goodbye, Ada!"']
-    assert not Path(f"/proc/{dev.pids('worker')[0]}").exists()
+        words.write_text("WORD = 'Goodbye'\n")
+        mended = "words.py      changed; the worker starts again with it"
+        await wait_until_async(lambda: mended in dev.said(), 30, "the mended file to be told")
+        (directory / "let-go").touch()  # the old worker ends what it has in hand
+        await wait_until_async(lambda: reloaded(dev, 1), 60, "the mended file to be served")
+        await waits.signal("go", "Bob")
+        assert [await handle.result("30s") for handle in (waits, holds)] == ["Goodbye, Bob!", "Goodbye, Ada!"]
+        with pytest.raises(ProcessLookupError):
+            os.kill(dev.pids("worker")[0], 0)
 
-    # A file that is broken when a new worker starts, after it was looked at: that worker is the one to refuse.
-    words.write_text("import sys; WORD = 'Hi' if 'headrace.cli.sources' in sys.modules else 1 / 0\n")
-    wait_until(lambda: "is tried again when the code changes" in dev.said(), 60, "the worker to refuse")
-    words.write_text("WORD = 'Hi'\n")
-    wait_until(lambda: len(dev.pids("worker")) == 4 and reloaded(dev, 2), 60, "the mended file to be served")
-    assert dev.run("start", "holds", "--input", '"Eve"', "--wait").stdout == '"Hi, Eve!"\n'
-    assert dev.process.poll() is None
+        # A file that is broken when a new worker starts, after it was looked at: that worker is the one to refuse.
+        words.write_text("import sys; WORD = 'Hi' if 'headrace.cli.sources' in sys.modules else 1 / 0\n")
+        refused = "is tried again when the code changes"
+        await wait_until_async(lambda: refused in dev.said(), 60, "the worker to refuse")
+        words.write_text("WORD = 'Hi'\n")
+        await wait_until_async(lambda: len(dev.pids("worker")) == 4 and reloaded(dev, 2), 60, "the mended file")
+        assert await (await client.start("holds", "Eve")).result("30s") == "Hi, Eve!"
+    assert dev.stop() == 0
 
 
 @pytest.mark.full_only
