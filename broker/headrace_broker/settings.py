@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .durations import parse_duration
@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """Tasks that one child process runs at once."""
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Child processes of a worker."""
+    max_tasks_per_child: Annotated[int, Field(ge=1)] | None = None
+    """After so many a child process is replaced. None: never."""
+    max_memory: Annotated[ByteSize, Field(ge=1_000_000)] | None = None
+    """A child process whose resident set has this many bytes is replaced; "512MB", "1.5GiB". None: never."""
     rq: Annotated[int, Field(ge=0, le=256)] | None = None
     """Rq workers of a worker, for tasks with `isolation="process"`. None: one if there are such tasks."""
     rq_url: str | None = None

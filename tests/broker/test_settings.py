@@ -22,6 +22,7 @@ def test_the_defaults() -> None:
     assert (settings.url, settings.namespace, settings.partitions) == ("redis://localhost:6379/0", "headrace", None)
     assert (settings.lease, settings.ownership, settings.grace) == (10_000, 5_000, 20_000)
     assert (settings.concurrency, settings.processes, settings.queues) == (32, 1, ())
+    assert (settings.max_tasks_per_child, settings.max_memory) == (None, None)
     assert (settings.metrics_host, settings.metrics_port, settings.log_level) == ("127.0.0.1", 9464, "info")
 
 
@@ -56,3 +57,16 @@ def test_a_wrong_option_is_named() -> None:
         load_settings(metrics_port=70_000)
     with pytest.raises(ConfigurationError, match="--lease cannot be '1ms'"):
         load_settings(lease="1ms")
+    with pytest.raises(ConfigurationError, match="--max-memory cannot be 'lots'"):
+        load_settings(max_memory="lots")
+    with pytest.raises(ConfigurationError, match="--max-memory cannot be '1KB'"):
+        load_settings(max_memory="1KB")
+    with pytest.raises(ConfigurationError, match="--max-tasks-per-child cannot be 0"):
+        load_settings(max_tasks_per_child=0)
+
+
+def test_memory_is_given_as_people_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_MAX_MEMORY", "512MB")
+    assert load_settings().max_memory == 512_000_000
+    assert load_settings(max_memory="1.5GiB").max_memory == 1_610_612_736
+    assert load_settings(max_memory="64000000").max_memory == 64_000_000

@@ -164,6 +164,9 @@ class SimChild:
             self._connector.cut()
             self._task.cancel()
 
+    def last_lines(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         return
 

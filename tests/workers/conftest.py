@@ -18,12 +18,24 @@ from headrace_workers.executors import Threads
 from headrace_workers.served import serve
 from support.feeding import Feed
 
+from .keeping import World
+
 
 @pytest.fixture
 def feed(server_url: str, namespace: str) -> Iterator[Feed]:
     made = Feed(server_url, namespace)
     yield made
     made.close()
+
+
+@pytest.fixture
+def world(feed: Feed, server_url: str) -> Iterator[World]:
+    made = World(feed, server_url)
+    yield made
+    made.keeper.kill()
+    while not made.keeper.done:
+        made.reachable = True
+        made.step(1)
 
 
 class Children:
@@ -35,7 +47,12 @@ class Children:
         self._running: list[tuple[ChildLoop, asyncio.Task[None]]] = []
 
     def start(
-        self, *known: AnyTask, begins: Callable[[str, str], None] = lambda key, entry: None, **settings: Any
+        self,
+        *known: AnyTask,
+        begins: Callable[[str, str], None] = lambda key, entry: None,
+        worn: Callable[[str], None] = lambda reason: None,
+        resident: Callable[[], int] = lambda: 0,
+        **settings: Any,
     ) -> ChildLoop:
         defaults: dict[str, Any] = {"consumer": "keeper.1", "block_ms": 50, "lease_ms": 1000}
         chosen = ChildSettings(**defaults | settings)
@@ -48,6 +65,8 @@ class Children:
             monotonic=time.monotonic,
             random=Random(1),
             begins=begins,
+            worn=worn,
+            resident=resident,
         )
         self._running.append((child, asyncio.create_task(child.run())))
         return child

@@ -20,6 +20,7 @@ from headrace_workers.bench import Bench
 from headrace_workers.executors import Threads
 from headrace_workers.outbox import Outbox
 from headrace_workers.slots import Stop
+from headrace_workers.wear import Limits, Wear
 
 
 class Sent:
@@ -60,6 +61,7 @@ def test_a_task_that_is_stopped_before_its_first_step_frees_its_slot(
             *("keeper.1", 2, known, cast(Outbox, sent), Threads(1), cast(ServerClock, StoppedClock()), _resolve),
             patience=0.05,
             changed=asyncio.Event(),
+            wear=Wear(Limits(), resident=lambda: 0, soon=lambda why: None, out=lambda why: None),
             worn=lambda why: None,
             begins=lambda key, entry: None,
         )

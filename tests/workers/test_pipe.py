@@ -20,7 +20,9 @@ from headrace_workers.pipe import (
     PipeError,
     Ready,
     Report,
+    Retire,
     Revoked,
+    Worn,
     encode,
 )
 
@@ -32,6 +34,8 @@ FRAMES: list[Frame] = [
     Begun("{ns:1}:tasks:default", "2-0"),
     Revoked([(1, "2-0")]),
     Drain(20_000),
+    Worn("it has begun 9 of 10 tasks"),
+    Retire(),
 ]
 
 

@@ -262,7 +262,7 @@ def test_bad_targets_are_told_at_once_though_the_server_is_away(start: Start, tm
     crash.write_text("import os; os._exit(3)\n")
     worker = start(targets=[str(crash)], url="redis://127.0.0.1:1/0")
     assert worker.ended(20) != 0
-    assert "ended with status 3 while it loaded the targets" in worker.said
+    assert "ended with exit code 3 while it loaded the targets" in worker.said
 
 
 @ONE_SERVER

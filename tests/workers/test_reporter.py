@@ -9,7 +9,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace_workers.pipe import Begun, Configure, Decoder, Drain, Frame, Held, PipeError, Report, Revoked, encode
+from headrace_workers.pipe import (
+    Begun,
+    Configure,
+    Decoder,
+    Drain,
+    Frame,
+    Held,
+    PipeError,
+    Report,
+    Retire,
+    Revoked,
+    Worn,
+    encode,
+)
 from headrace_workers.reporter import EXIT_BROKEN, EXIT_ORPHANED, Reporter
 from support.waiting import wait_until, wait_until_async
 
@@ -24,6 +37,9 @@ class Child:
 
     def revoke(self, places: list[tuple[int, str]]) -> None:
         self.told.append(places)
+
+    def retire(self) -> None:
+        self.told.append("retire")
 
     def drain(self, grace_ms: int | None = None) -> None:
         self.told.append(grace_ms)
@@ -103,13 +119,16 @@ async def test_it_reports_what_is_held_and_passes_on_what_the_keeper_says(keeper
     keeper.reporter.start(0.02)
     assert await asyncio.to_thread(keeper.hear) == Report(child.held, 0)
     keeper.reporter.begins("key", "2-0")
+    keeper.reporter.worn("it is old")
     heard: list[Frame] = []
-    while Begun("key", "2-0") not in heard:
+    while Worn("it is old") not in heard:
         heard.append(await asyncio.to_thread(keeper.hear))
+    assert Begun("key", "2-0") in heard
     keeper.say(Revoked([(1, "1-0")]))
+    keeper.say(Retire())
     keeper.say(Drain(7))
-    await wait_until_async(lambda: len(child.told) == 2, why="both reach the loop")
-    assert child.told == [[(1, "1-0")], 7]
+    await wait_until_async(lambda: len(child.told) == 3, why="all reach the loop")
+    assert child.told == [[(1, "1-0")], "retire", 7]
 
 
 async def test_a_loop_that_is_blocked_is_reported(keeper: Keeper) -> None:

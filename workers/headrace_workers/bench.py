@@ -30,6 +30,7 @@ from .executors import Executor
 from .outbox import Outbox
 from .pipe import Held as HeldEntries
 from .slots import Held, Place, Slots, Stop
+from .wear import Wear
 
 SURPLUS_SECONDS: Final = 1.0
 """How long a delivery without a slot waits, while other workers could run it."""
@@ -42,8 +43,9 @@ _log = logging.getLogger("headrace.worker")
 class Bench:
     """What a child has in hand. `patience` (seconds) is what a cancelled coroutine gets for cleaning up.
 
-    `changed` is set whenever a slot comes free or a result is saved; `worn` is called once, with the reason, when the
-    child should be replaced; `begins(key, entry)` before an entry begins that a snapshot called "not begun".
+    `changed` is set whenever a slot comes free or a result is saved; `wear` hears of each task that begins; `worn` is
+    called, with the reason, when tasks that do not stop hold too many slots; `begins(key, entry)` before an entry
+    begins that a snapshot called "not begun".
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Bench:
         *,
         patience: float,
         changed: asyncio.Event,
+        wear: Wear,
         worn: Callable[[str], None],
         begins: Callable[[str, str], None],
     ) -> None:
@@ -70,6 +73,7 @@ class Bench:
         self._resolve = resolve
         self._patience = patience
         self._changed = changed
+        self._wear = wear
         self._worn = worn
         self._begins = begins
         self._context = copy_context()
@@ -80,7 +84,7 @@ class Bench:
     @property
     def free(self) -> int:
         """How many deliveries may be fetched now."""
-        return 0 if self._closed else self._slots.free
+        return 0 if self._closed else max(0, min(self._slots.free, self._wear.room - len(self._slots.waiting)))
 
     @property
     def unfinished(self) -> list[Held]:
@@ -167,6 +171,7 @@ class Bench:
             held.timer = self._loop.call_later(message.timeout_ms / 1000, self.stop, held, "timed_out")
         held.attempt = Attempt(self._known[message.task], message)
         held.running = self._loop.create_task(self._run(held, held.attempt), context=self._context.copy())
+        self._wear.begun()
 
     async def _run(self, held: Held, attempt: Attempt) -> None:
         ended: Output | Failure | None

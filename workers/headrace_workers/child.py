@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -33,6 +34,7 @@ from .pipe import Held as HeldEntries
 from .rotation import Rotation
 from .served import Served
 from .slots import Place, Stop
+from .wear import NO_LIMITS, Limits, Wear, resident_bytes
 
 _log = logging.getLogger("headrace.worker")
 
@@ -47,6 +49,7 @@ class ChildSettings:
     lease_ms: int = 10_000
     grace_ms: int = 20_000
     block_ms: int = 1000
+    limits: Limits = NO_LIMITS
 
 
 class WorkBench(Protocol):
@@ -91,9 +94,12 @@ class ChildLoop:
         monotonic: Callable[[], float],
         random: Random,
         begins: Callable[[str, str], None] = lambda key, entry: None,
+        worn: Callable[[str], None] = lambda reason: None,
+        resident: Callable[[], int] = resident_bytes,
         make_bench: Callable[[Supplies], WorkBench] | None = None,
     ) -> None:
-        """`begins(key, entry)` is called before an entry begins that a snapshot called "not begun".
+        """`begins(key, entry)` is called before an entry begins that a snapshot called "not begun"; `worn(reason)`,
+        once, when a successor should be started. `resident` gives the bytes of memory that the process takes.
 
         `make_bench` replaces the bench, and with it `executor`.
         """
@@ -111,6 +117,8 @@ class ChildLoop:
         self._changed = asyncio.Event()
         # A coroutine that is cancelled at its time-out must be reported well before the owner's guard: a lease later.
         self._patience = min(5.0, settings.lease_ms / 2000)
+        self._tell_worn = worn
+        self._wear = Wear(settings.limits, resident=resident, soon=self._ask_for_successor, out=self._be_worn)
         self._outbox = Outbox(
             self._writes,
             random,
@@ -131,13 +139,14 @@ class ChildLoop:
                 self._resolve,
                 patience=self._patience,
                 changed=self._changed,
+                wear=self._wear,
                 worn=self._wear_out,
                 begins=begins,
             )
         )
         self._drain_by: float | None = None
         self.worn = False
-        """It drains because tasks that do not stop hold its slots."""
+        """It has asked for a successor."""
 
     @property
     def abandoned(self) -> bool:
@@ -155,16 +164,31 @@ class ChildLoop:
     def drain(self, grace_ms: int | None = None) -> None:
         """Takes no more, hands back what is not begun, and lets the rest finish within the grace."""
         grace = self._settings.grace_ms if grace_ms is None else grace_ms
-        deadline = self._clock.monotonic() + grace / 1000
+        self._end_by(self._clock.monotonic() + grace / 1000)
+
+    def retire(self) -> None:
+        """Takes no more, hands back what is not begun, and lets the rest finish, however long it takes."""
+        self._end_by(math.inf)
+
+    def _end_by(self, deadline: float) -> None:
         self._drain_by = deadline if self._drain_by is None else min(deadline, self._drain_by)
         self._bench.close()
         self._changed.set()
 
-    def _wear_out(self, why: str) -> None:
+    def _ask_for_successor(self, why: str) -> None:
         if not self.worn:
             self.worn = True
-            _log.warning("This child takes no more work and will be replaced: %s.", why)
-            self.drain()
+            self._tell_worn(why)
+
+    def _be_worn(self, why: str) -> None:
+        """It has worked enough. What runs is none the worse for that, and may finish."""
+        self._ask_for_successor(why)
+        self.retire()
+
+    def _wear_out(self, why: str) -> None:
+        """Tasks that do not stop hold its slots, and might for ever: the others get the grace, no more."""
+        self._ask_for_successor(why)
+        self.drain()
 
     async def run(self) -> None:
         """Works until drained. What has a result by then is saved, if the server can be reached within the grace."""
@@ -172,16 +196,17 @@ class ChildLoop:
         reader = asyncio.create_task(self._read(), name="headrace-reader")
         outbox = asyncio.create_task(self._outbox.run(), name="headrace-outbox")
         finish = asyncio.create_task(self._finish(reader), name="headrace-finish")
+        weigh = asyncio.create_task(self._wear.watch(), name="headrace-wear")
         try:
-            running = {reader, outbox, finish}
+            running = {reader, outbox, finish, weigh}
             while finish in running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for ended in done - {task for task in done if task.cancelled()}:
                     ended.result()
         finally:
-            for part in (reader, outbox, finish):
+            for part in (reader, outbox, finish, weigh):
                 part.cancel()
-            await asyncio.gather(reader, outbox, finish, return_exceptions=True)
+            await asyncio.gather(reader, outbox, finish, weigh, return_exceptions=True)
             await self._reads.drop()
             await self._writes.drop()
             await self._values.close()
@@ -254,23 +279,26 @@ class ChildLoop:
         # A read that is cut off may have brought entries nobody knows of; a blocked one ends by itself.
         await asyncio.wait((reader,), timeout=self._settings.block_ms / 1000 + 1)
         reader.cancel()
-        while self._bench.unfinished and (left := self._drain_by - self._clock.monotonic()) > 0:
+        while self._bench.unfinished and (left := self._left(self._drain_by)) > 0:
             await self._wait(left)
         for held in self._bench.unfinished:
             self._bench.stop(held, "returned")
         while self._bench.unfinished:
             await self._wait(self._patience)
-        try:
-            async with asyncio.timeout(max(self._patience, self._drain_by - self._clock.monotonic())):
-                await self._outbox.emptied()
-        except TimeoutError:
+        until = self._clock.monotonic() + self._patience
+        while self._outbox.unsaved and (left := self._left(max(until, self._drain_by))) > 0:
+            await self._wait(left)
+        if self._outbox.unsaved:
             _log.warning("Results could not be saved in time; their tasks will run again.")
+
+    def _left(self, deadline: float) -> float:
+        return deadline - self._clock.monotonic()
 
     async def _wait(self, seconds: float | None) -> None:
         """For a change, or so many seconds. The caller checks what it waits for just before, and again."""
         self._changed.clear()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
                 await self._changed.wait()
         except TimeoutError:
             pass

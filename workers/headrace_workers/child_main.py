@@ -16,7 +16,7 @@ from headrace.targets import Registry, load_targets
 from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.connection import Server
 from headrace_broker.conversations import Conversation, converse_async
-from headrace_broker.errors import HeadraceError, ServerError, ServerUnreachable
+from headrace_broker.errors import ConfigurationError, HeadraceError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
 from headrace_broker.namespace import Namespace
 from headrace_broker.registry import store_flow
@@ -28,6 +28,7 @@ from .options import ChildOptions
 from .pipe import Failed, Ready
 from .reporter import EXIT_BROKEN, Reporter
 from .served import Served, serve
+from .wear import Limits, resident_bytes, shown
 
 EXIT_FAILED: Final = 1
 
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
     try:
         registry = load_targets(options.targets)
         served = serve(registry.tasks.values(), options.queues)
+        _check_memory(options.max_memory)
         if options.partitions is None:
             reporter.tell(_ready(served))
             _leave(0)
@@ -63,7 +65,13 @@ async def _work(
     """Works until drained; True if code still runs that cannot be stopped."""
     await _store_flows(options, registry, namespace)
     child = ChildLoop(
-        ChildSettings(options.consumer, options.concurrency, options.lease_ms, options.grace_ms),
+        ChildSettings(
+            options.consumer,
+            options.concurrency,
+            options.lease_ms,
+            options.grace_ms,
+            limits=Limits(options.max_tasks, options.max_memory),
+        ),
         served,
         namespace,
         Server(options.url),
@@ -71,11 +79,21 @@ async def _work(
         monotonic=time.monotonic,
         random=SystemRandom(),
         begins=reporter.begins,
+        worn=reporter.worn,
     )
     reporter.attach(asyncio.get_running_loop(), child)
     reporter.tell(_ready(served))
     await child.run()
     return child.abandoned
+
+
+def _check_memory(limit: int | None) -> None:
+    """Raises `ConfigurationError` for a limit that would have each child replaced after its first task."""
+    if limit is not None and (size := resident_bytes()) >= limit:
+        raise ConfigurationError(
+            f"--max-memory {shown(limit)} is not enough: with the targets loaded, and before its first task, a child "
+            f"takes {shown(size)}."
+        )
 
 
 def _ready(served: Served) -> Ready:

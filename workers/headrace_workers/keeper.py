@@ -99,7 +99,7 @@ class Keeper:
 
     @property
     def children(self) -> list[Child]:
-        return [cot.child for cot, _ in self._places() if cot.child is not None]
+        return [child for cot, _ in self._places() for child in cot.children]
 
     def _places(self) -> list[tuple[Cot, Spawner]]:
         """Where a child should live, and who makes it."""
@@ -149,7 +149,10 @@ class Keeper:
         """Does what is due; returns after how many seconds something will be."""
         now = self._clock.monotonic()
         for cot, _ in self._places():
-            self._look_after(cot, now)
+            for child in list(cot.children):
+                self._look_after(cot, child, now)
+            if self._kill_at is None:
+                cot.make_room(now)
         if self.failure is not None:
             self.kill()
         self._serve(now)
@@ -164,10 +167,7 @@ class Keeper:
 
     # Children.
 
-    def _look_after(self, cot: Cot, now: float) -> None:
-        child = cot.child
-        if child is None:
-            return
+    def _look_after(self, cot: Cot, child: Child, now: float) -> None:
         status = child.process.poll()  # before listening: then a dead one's last words are complete
         if child.listen(now) and child.ready is not None:
             if cot is self._bridge:
@@ -176,6 +176,7 @@ class Keeper:
                 self._ready = child.ready
             self._partition_of |= {source.key: source.partition.number for source in self._sources(child.ready)}
             self._announce_due = now
+            cot.settle(child)
         if status is None:
             child.judge(now)
             if self._kill_at is not None and now >= self._kill_at:
@@ -187,12 +188,10 @@ class Keeper:
         stopping = self._kill_at is not None
         # A signal says nothing of the targets: somebody killed it.
         if self._ready is None and not stopping and (child.failed is not None or status >= 0):
-            self.failure = child.failed or died_loading(status)
-        else:
-            if status != 0 and not stopping:
-                _log.warning("Child %s died with status %d.", child, status)
-            if child.failed is not None:
-                _log.error("%s", child.failed)
+            self.failure = child.failed or died_loading(status, child.process.last_lines())
+        cot.bury(child, status, now)
+        if self.failure is None and not stopping and (status != 0 or child.worn is None):
+            _log.warning("%s", cot.obituary(child, status, now))
         if child.ready is not None:
             # If it was killed for a task that would not stop, that one was revoked before, and is not pending.
             blameless = stopping or (child.killed is not None and bool(child.revoked))
@@ -201,7 +200,6 @@ class Keeper:
             self._estates_due = now
         if cot is self._bridge:
             self.announce_also((), ())
-        cot.bury(now)
 
     def _sources(self, ready: Ready) -> tuple[Source, ...]:
         return tasks.sources(self._namespace.all_partitions, ready.streams)

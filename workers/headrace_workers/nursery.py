@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from headrace_broker.backoff import Backoff
 
-from .pipe import Begun, Drain, Failed, Frame, PipeError, Ready, Report, Revoked
+from .causes import ended, quoted
+from .pipe import Begun, Drain, Failed, Frame, PipeError, Ready, Report, Retire, Revoked, Worn
 from .slots import Place
 
 WEDGED_SECONDS: Final = 60.0
@@ -20,6 +21,8 @@ WEDGED_SECONDS: Final = 60.0
 _BLOCKED_MS: Final = 5000
 _SETTLED_SECONDS: Final = 10.0
 """A child that lived so long did not die of its start."""
+MAX_LEAVING: Final = 3
+"""So many worn children of a cot may finish what they run; then a worn one keeps its place until one is gone."""
 
 _log = logging.getLogger("headrace.worker")
 
@@ -42,6 +45,10 @@ class ChildProcess(Protocol):
 
     def kill(self) -> None:
         """SIGKILL."""
+        ...
+
+    def last_lines(self) -> list[str]:
+        """It is dead: the last that it wrote to stderr."""
         ...
 
     def close(self) -> None:
@@ -70,6 +77,8 @@ class Child:
         self.heard = now
         self.ready: Ready | None = None
         self.failed: str | None = None
+        self.worn: str | None = None
+        """Why it wants to be replaced."""
         self.held: dict[tuple[str, str], bool] = {}
         """By (stream's key, entry): whether it was begun, as last heard."""
         self.report_is_new = False
@@ -95,6 +104,8 @@ class Child:
                     self.failed = reason
                 case Report():
                     self._take(frame)
+                case Worn(reason):
+                    self.worn = reason
                 case Begun(key, entry):
                     self.held[key, entry] = True
                 case _:
@@ -137,6 +148,9 @@ class Child:
             self.revoked |= self._places().intersection(chosen)
             self.process.send(Revoked(chosen))
 
+    def retire(self) -> None:
+        self.process.send(Retire())
+
     def drain(self, grace_ms: int) -> None:
         self.process.send(Drain(grace_ms))
 
@@ -156,32 +170,77 @@ class Child:
 
 
 class Cot:
-    """A place for one child; when it dies, another is put in its place."""
+    """A place for one child; when it dies, another is put in its place.
+
+    A worn child leaves its place to a successor, and finishes what it runs beside it.
+    """
 
     def __init__(self, random: Random, now: float, partition_of: Mapping[str, int]) -> None:
         self.child: Child | None = None
+        self.leaving: list[Child] = []
         self.due = now
         """When to spawn, if there is no child."""
+        self.deaths = 0
+        """How many have died in a row, each soon after its start."""
         self._partition_of = partition_of
         self._backoff = Backoff(random, first=0.1, cap=5.0)
-        self._deaths = 0
+        self._said: list[str] = []
+
+    @property
+    def children(self) -> list[Child]:
+        return self.leaving if self.child is None else [*self.leaving, self.child]
 
     def spawn(self, spawner: Spawner, consumer: str, now: float) -> None:
         try:
             process = spawner.spawn(consumer)
         except OSError as error:
-            _log.error("A child cannot be started: %s", error)
-            self.due = now + self._backoff.next()
+            delay = self._backoff.next()
+            _log.error("A child cannot be started: %s. The next try is in %.1f s.", error, delay)
+            self.due = now + delay
             return
         self.child = Child(consumer, process, now, self._partition_of)
 
-    def bury(self, now: float) -> None:
+    def make_room(self, now: float) -> None:
+        """For a successor, if the child is worn and not too many are leaving."""
+        child = self.child
+        if child is not None and child.worn is not None and len(self.leaving) < MAX_LEAVING:
+            _log.info("Child %s is replaced: %s.", child, child.worn)
+            self.leaving.append(child)
+            self.child = None
+            self.due = now
+
+    def settle(self, child: Child) -> None:
+        """The child works: those before it need not."""
+        if child is self.child:
+            for worn in self.leaving:
+                worn.retire()
+
+    def bury(self, child: Child, status: int, now: float) -> None:
         """The child has died: the next comes at once, later if they die young one after the other."""
-        assert self.child is not None
-        if now - self.child.born >= _SETTLED_SECONDS:
-            self._backoff.reset()
-            self._deaths = 0
-        self._deaths += 1
-        self.due = now + (self._backoff.next() if self._deaths > 1 else 0.0)
-        self.child.process.close()
+        child.process.close()
+        if child is not self.child:
+            self.leaving.remove(child)
+            return
         self.child = None
+        self.due = now
+        if child.worn is not None and status == 0:
+            return
+        if now - child.born >= _SETTLED_SECONDS:
+            self._backoff.reset()
+            self.deaths = 0
+        self.deaths += 1
+        if self.deaths > 1:
+            self.due += self._backoff.next()
+
+    def obituary(self, child: Child, status: int, now: float) -> str:
+        """Of what the buried child died and what comes next, in words. What it said last is told if it is new."""
+        text = f"Child {child} died: {child.failed or ended(status) + '.'}"
+        if child.failed is None and (lines := child.process.last_lines()) != self._said:
+            self._said = lines
+            text += quoted(lines)
+        if self.deaths > 1 and self.child is None:
+            text += (
+                f"\nThat makes {self.deaths} in a row within {_SETTLED_SECONDS:g} s of their start; "
+                f"the next is started in {max(0.0, self.due - now):.1f} s."
+            )
+        return text

@@ -20,6 +20,8 @@ class ChildOptions:
     lease_ms: int
     grace_ms: int
     log_level: int
+    max_tasks: int | None = None
+    max_memory: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

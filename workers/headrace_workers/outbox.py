@@ -58,8 +58,6 @@ class Outbox:
         self._bytes = 0
         self._failing = False
         self._posted = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
 
     @property
     def full(self) -> bool:
@@ -92,12 +90,12 @@ class Outbox:
         queue.append(unsaved)
         self._count += 1
         self._bytes += unsaved.size
-        self._emptied.clear()
         self._posted.set()
 
-    async def emptied(self) -> None:
-        """Returns when the server has everything that was posted."""
-        await self._emptied.wait()
+    @property
+    def unsaved(self) -> int:
+        """How much of what was posted the server does not have yet."""
+        return self._count
 
     async def run(self) -> None:
         """Sends, until cancelled."""
@@ -136,7 +134,6 @@ class Outbox:
                 self._done(self._queues[partition], batch)
         if not self._count:
             self._posted.clear()
-            self._emptied.set()
         if refused is not None:
             raise refused
 

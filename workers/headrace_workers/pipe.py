@@ -10,7 +10,9 @@ one release, so frames have no version.
 | `Failed` | to the keeper | user code cannot be loaded |
 | `Report` | to the keeper | every lease/6: all entries the child holds; also its heartbeat |
 | `Begun` | to the keeper | an entry that a report called "not begun" is about to begin |
+| `Worn` | to the keeper | its successor should be started: the child will take no more work soon, or takes none now |
 | `Revoked` | to the child | stop these: lost, cancelled or timed out |
+| `Retire` | to the child | your successor is ready: take no more, finish, go |
 | `Drain` | to the child | take no more, finish within this time, go |
 
 After a `Begun` has been sent, code of the task may run. So an entry that the last word of a dead child called "not
@@ -69,19 +71,27 @@ class Begun(NamedTuple):
     entry: str
 
 
+class Worn(NamedTuple):
+    reason: str
+
+
 class Revoked(NamedTuple):
     """(partition, entry) of each; entry ids are unique within a partition."""
 
     entries: list[tuple[int, str]]
 
 
+class Retire(NamedTuple):
+    pass
+
+
 class Drain(NamedTuple):
     grace_ms: int
 
 
-Frame = Configure | Ready | Failed | Report | Begun | Revoked | Drain
+Frame = Configure | Ready | Failed | Report | Begun | Revoked | Drain | Worn | Retire
 
-_KINDS: Final[tuple[type[Frame], ...]] = (Configure, Ready, Failed, Report, Begun, Revoked, Drain)
+_KINDS: Final[tuple[type[Frame], ...]] = (Configure, Ready, Failed, Report, Begun, Revoked, Drain, Worn, Retire)
 _NUMBERS: Final[dict[type[Frame], int]] = {kind: number for number, kind in enumerate(_KINDS)}
 
 

@@ -39,6 +39,8 @@ _log = logging.getLogger("headrace.worker")
 class WorkerOptions:
     """`targets` as on the command line; `queues` None means all that the targets' tasks name. Times in ms.
 
+    A child that has begun `max_tasks_per_child` tasks, or takes `max_memory` bytes, is replaced; None: never.
+
     `rq`: how many rq workers run the tasks with `isolation="process"`; None means one if there are such tasks, 0 leaves
     them to others. `rq_url`: RQ's own server, if it has one.
     """
@@ -49,6 +51,8 @@ class WorkerOptions:
     queues: Sequence[str] | None = None
     concurrency: int = 32
     processes: int = 1
+    max_tasks_per_child: int | None = None
+    max_memory: int | None = None
     lease_ms: int = 10_000
     grace_ms: int = 20_000
     rq: int | None = None
@@ -60,6 +64,9 @@ class WorkerOptions:
                 raise ConfigurationError(f"{name} of a worker is a number from 1 to {limit}; got {value!r}.")
         if self.rq is not None and not 0 <= self.rq <= _MAX["processes"]:
             raise ConfigurationError(f"rq of a worker is a number from 0 to {_MAX['processes']}; got {self.rq!r}.")
+        for name in ("max_tasks_per_child", "max_memory"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigurationError(f"{name} of a worker is a number above 0, or None; got {value!r}.")
         if self.lease_ms < 100 or self.grace_ms < 0:
             raise ConfigurationError(
                 "A worker's lease is at least 100 ms and its grace not negative; "
@@ -184,6 +191,8 @@ def _child_options(options: WorkerOptions, partitions: int | None, consumer: str
         queues=None if options.queues is None else list(options.queues),
         consumer=consumer,
         concurrency=options.concurrency,
+        max_tasks=options.max_tasks_per_child,
+        max_memory=options.max_memory,
         lease_ms=options.lease_ms,
         grace_ms=options.grace_ms,
         log_level=_log.getEffectiveLevel(),

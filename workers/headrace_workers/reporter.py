@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from .pipe import Begun, Configure, Decoder, Drain, Frame, Held, PipeError, Report, Revoked, encode
+from .pipe import Begun, Configure, Decoder, Drain, Frame, Held, PipeError, Report, Retire, Revoked, Worn, encode
 
 EXIT_ORPHANED: Final = 70
 EXIT_BROKEN: Final = 71
@@ -32,6 +32,7 @@ class Reported(Protocol):
 
     def snapshot(self) -> list[Held]: ...
     def revoke(self, places: list[tuple[int, str]]) -> None: ...
+    def retire(self) -> None: ...
     def drain(self, grace_ms: int | None = None) -> None: ...
 
 
@@ -73,6 +74,10 @@ class Reporter:
     def begins(self, key: str, entry: str) -> None:
         """Tells the keeper before the entry begins; it was reported as not begun."""
         self.tell(Begun(key, entry))
+
+    def worn(self, reason: str) -> None:
+        """Asks the keeper to start this child's successor."""
+        self.tell(Worn(reason))
 
     def tell(self, frame: Frame) -> None:
         """May be called from any thread."""
@@ -125,6 +130,8 @@ class Reporter:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the child is done
             if isinstance(frame, Revoked):
                 loop.call_soon_threadsafe(child.revoke, frame.entries)
+            elif isinstance(frame, Retire):
+                loop.call_soon_threadsafe(child.retire)
             elif isinstance(frame, Drain):
                 loop.call_soon_threadsafe(child.drain, frame.grace_ms)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
+from .echo import Echo
 from .pipe import Configure, Frame, KeeperEnd
 
 CHILD = "headrace_workers.child_main"
@@ -21,9 +22,10 @@ _PR_SET_PDEATHSIG = 1
 class SpawnedChild:
     """`ChildProcess` over a subprocess and a socket pair."""
 
-    def __init__(self, process: subprocess.Popen[bytes], end: KeeperEnd) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], end: KeeperEnd, echo: Echo) -> None:
         self._process = process
         self._end = end
+        self._echo = echo
 
     @property
     def pid(self) -> int:
@@ -44,6 +46,9 @@ class SpawnedChild:
     def kill(self) -> None:
         self._process.kill()
 
+    def last_lines(self) -> list[str]:
+        return self._echo.last_lines()
+
     def close(self) -> None:
         self._end.close()
 
@@ -58,18 +63,19 @@ class ProcessSpawner:
     def spawn(self, consumer: str) -> SpawnedChild:
         near, far = socket.socketpair()
         try:
-            with far:
+            with far, Echo() as echo:
                 process = subprocess.Popen(
                     [sys.executable, "-m", self._module, str(far.fileno()), str(os.getpid())],
                     pass_fds=(far.fileno(),),
                     stdin=subprocess.DEVNULL,
+                    stderr=echo.descriptor,
                 )
         except OSError:
             near.close()
             raise
         end = KeeperEnd(near)
         end.send(Configure(self._configure(consumer)))
-        return SpawnedChild(process, end)
+        return SpawnedChild(process, end, echo)
 
 
 def die_with(parent: int) -> None:

@@ -5,12 +5,14 @@ A keeper runs no user code, so a child does, which loads them, says what they se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from headrace_broker.errors import TargetError
 
+from .causes import ended, quoted
 from .nursery import ChildProcess, Spawner
 from .pipe import Failed, PipeError, Ready
 
@@ -52,9 +54,10 @@ class Trial:
                     case _:
                         pass
         if status is not None:
+            lines = child.last_lines()
             self.close()
             if status > 0:
-                raise TargetError(died_loading(status))
+                raise TargetError(died_loading(status, lines))
 
     def close(self) -> None:
         """Ends it, whatever it has found."""
@@ -72,6 +75,6 @@ class Trial:
         self.close()
 
 
-def died_loading(status: int) -> str:
-    """What to say of a child that left without a word of why."""
-    return f"A child ended with status {status} while it loaded the targets."
+def died_loading(status: int, lines: Sequence[str]) -> str:
+    """What to say of a child that left without a word of why, but for `lines` on stderr."""
+    return f"A child ended with {ended(status)} while it loaded the targets.{quoted(lines)}"

@@ -90,6 +90,18 @@ def worker(
         int | None, typer.Option("--concurrency", help="Tasks that one child runs at once.", show_default=False)
     ] = None,
     processes: Annotated[int | None, typer.Option("--processes", help="Child processes.", show_default=False)] = None,
+    max_tasks_per_child: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tasks-per-child", help="Replace a child after so many tasks; else never.", show_default=False
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", help="Replace a child that takes so much, such as 512MB; else never.", show_default=False
+        ),
+    ] = None,
     rq: Annotated[
         int | None,
         typer.Option("--rq", help='Rq workers for tasks with isolation="process"; else one if there are such tasks.'),
@@ -110,6 +122,8 @@ def worker(
         queues=queues,
         concurrency=concurrency,
         processes=processes,
+        max_tasks_per_child=max_tasks_per_child,
+        max_memory=max_memory,
         rq=rq,
         rq_url=rq_url,
         lease=lease,
@@ -128,6 +142,8 @@ def worker(
                 queues=settings.queues or None,
                 concurrency=settings.concurrency,
                 processes=settings.processes,
+                max_tasks_per_child=settings.max_tasks_per_child,
+                max_memory=settings.max_memory,
                 rq=settings.rq,
                 rq_url=settings.rq_url,
                 lease_ms=settings.lease,
