@@ -87,7 +87,7 @@ class Bridge:
     def __init__(self, options: BridgeOptions, reporter: Reporter) -> None:
         self._options = options
         self._reporter = reporter
-        self._jobs = Jobs(options.rq_url, options.namespace, options.streams)
+        self._jobs = Jobs(options.rq_url, options.namespace, options.streams, options.lease_ms)
         self._random = SystemRandom()
 
     async def run(self) -> None:

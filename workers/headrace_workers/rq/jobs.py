@@ -31,10 +31,11 @@ FAILURE_SECONDS: Final = 60
 """How long RQ keeps a job that died, if no bridge removes it before."""
 _TIMEOUT: Final = 5.0
 _NEVER: Final = -1
-BEAT_SECONDS: Final = 5
+BEAT_SECONDS: Final = 1
 """How often an rq worker of ours says that it lives while it runs a job, which may be another keeper's."""
-_LEFT_SECONDS: Final = 45
-"""Each time RQ lets its key live for `BEAT_SECONDS` and 60 s more: with less left, it was silent for 15 s or longer."""
+_ALLOWED_MS: Final = 60_000
+"""Each time RQ lets its key live for its beat and so much more: with less left, it was silent for the difference."""
+_LEAST_SILENCE_MS: Final = 3000
 _OURS: Final = re.compile(r"\.rq\d+\Z")
 """How the names of our rq workers end. Stock ones beat as they were told to."""
 _ENDED: Final = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
@@ -67,9 +68,13 @@ def queue_name(namespace: str, stream: str) -> str:
 
 
 class Jobs:
-    """The RQ queues of these task streams. Raises `ServerUnreachable` and `ServerError`, whatever it is asked."""
+    """The RQ queues of these task streams. Raises `ServerUnreachable` and `ServerError`, whatever it is asked.
 
-    def __init__(self, url: str, namespace: str, streams: Iterable[str]) -> None:
+    An rq worker of ours that runs a job and is silent for a lease has died.
+    """
+
+    def __init__(self, url: str, namespace: str, streams: Iterable[str], lease_ms: int) -> None:
+        self._silence_ms = max(_LEAST_SILENCE_MS, lease_ms)
         options: Any = {
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": _TIMEOUT,
@@ -160,7 +165,7 @@ class Jobs:
         key = rq.Worker.redis_worker_namespace_prefix + (worker or b"").decode()
         if not self._redis.hexists(key, "birth") or self._redis.hexists(key, "death"):
             return False
-        return _OURS.search(key) is None or self._redis.ttl(key) >= _LEFT_SECONDS
+        return _OURS.search(key) is None or self._redis.pttl(key) >= _ALLOWED_MS - self._silence_ms
 
     def bury(self, worker: str) -> set[str]:
         """Removes an rq worker that is dead from RQ's books, with the jobs its horses ran; returns their ids."""
