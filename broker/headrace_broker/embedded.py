@@ -184,7 +184,12 @@ class EmbeddedServer:
         process, self._process = self._process, None
         if process is None or os.getpid() != self._opener:
             return
-        _stop(process)
+        try:
+            _stop(process)
+        finally:
+            self._clean()
+
+    def _clean(self) -> None:
         # With the lock in hand no other server can have started meanwhile; without it, record and socket are theirs.
         if (free := lock(self.directory / "server.lock")) is not None:
             try:
@@ -271,6 +276,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    except BaseException:  # a second Ctrl-C: what it had acknowledged is the kernel's to write
+        process.kill()
+        process.wait()
+        raise
 
 
 def _ping(socket: Path) -> int | None:

@@ -235,17 +235,20 @@ class Holding:
             self._link.close()
             self._link = None
 
-    def release(self) -> None:
-        """Gives the partition up, if the server still answers."""
+    def release(self) -> bool:
+        """Gives the partition up; False if the server does not answer."""
         if self.partition is None or self._link is None:
-            return
+            return True
+        answered = True
         try:
             with suppress(Fenced):  # then the key is another's, and releasing it changes nothing
                 self._commit_cursor(self._monotonic() + CURSOR_LAG_SECONDS)
             self._ownership.release(self._link)
         except (ServerUnreachable, ServerError) as error:
             log.warning("Partition %d: not released, its ownership runs out by itself: %s", self.number, error)
+            answered = not isinstance(error, ServerUnreachable)
         self.drop()
+        return answered
 
 
 def _due(score: bytes) -> int:

@@ -92,7 +92,8 @@ class Orchestrator:
     def close(self) -> None:
         """Gives up what it owns, so that another may take over at once."""
         for holding in self._holdings:
-            holding.release()
+            if not holding.release():
+                break  # the rest would wait as long, in vain
         self.disconnect()
 
     def disconnect(self) -> None:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from headrace_broker.backoff import Backoff, Waiting
 from headrace_broker.checks import check_server
-from headrace_broker.connection import Connector, Server
+from headrace_broker.connection import Connector, Server, is_packing
 from headrace_broker.conversations import converse
 from headrace_broker.errors import ConfigurationError, ServerError, ServerUnreachable
 from headrace_broker.keys import Keys
@@ -28,29 +28,62 @@ from .orchestrator import Orchestrator
 log = logging.getLogger(__name__)
 
 _COLLECT_AFTER = 50_000
+STOP_SECONDS = 2.5
+"""For giving up what is owned, once it is told to stop. What is not given up by then runs out by itself."""
+_SOON_SECONDS = 0.005
 
 
 class _Stop(BaseException):
     """Raised by the signal handler inside a wait, so that stopping waits for nothing."""
 
 
+class _Late(BaseException):
+    """Raised by the signal handler wherever we are: a second signal has come, or stopping takes too long."""
+
+
 class _Stopper:
-    """Makes SIGTERM and SIGINT an end between two steps; inside a wait, `_Stop`. A second one ends at once."""
+    """Makes SIGTERM and SIGINT an end between two steps; inside a wait, `_Stop`. A second one, or the end of
+    `STOP_SECONDS`, is `_Late`: a server that is frozen must not keep us, and a commit that is cut off was never sent,
+    or is the server's to finish.
+    """
 
     def __init__(self) -> None:
-        self.stopping = False
         self.waiting = False
+        self.late = False
+        self._signals = 0
+        self._deadline = 0.0
+
+    @property
+    def stopping(self) -> bool:
+        return self._signals > 0
 
     def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._handle)
-        signal.signal(signal.SIGINT, self._handle)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, self._handle)
+
+    def over(self) -> None:
+        """From now on signals change nothing."""
+        self.late = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stopping:
-            raise SystemExit(128 + number)
-        self.stopping = True
-        if self.waiting:
-            raise _Stop
+        if self.late:
+            return
+        now = time.monotonic()
+        if number != signal.SIGALRM:
+            self._signals += 1
+            if self._signals == 1:
+                self._deadline = now + STOP_SECONDS
+        if is_packing(frame):
+            signal.setitimer(signal.ITIMER_REAL, _SOON_SECONDS)
+        elif self._signals > 1 or now >= self._deadline:
+            self.late = True
+            raise _Late
+        else:
+            signal.setitimer(signal.ITIMER_REAL, self._deadline - now)
+            if self.waiting:
+                self.waiting = False
+                raise _Stop
 
 
 def run(options: OrchestratorOptions, connector: Connector | None = None) -> int:
@@ -78,10 +111,14 @@ def run(options: OrchestratorOptions, connector: Connector | None = None) -> int
         try:
             _loop(orchestrator, stopper)
         finally:
-            orchestrator.close()
+            if not stopper.late:
+                orchestrator.close()
     except _Stop:
         pass  # the signal came while we waited: stopping is what it asked for
+    except _Late:
+        log.warning("Stopped at once: what is still owned is free for others in %g s.", options.ownership_ms / 1000)
     finally:
+        stopper.over()
         if shutdown is not None:
             shutdown()
     log.info("Orchestrator stopped.")

@@ -67,7 +67,7 @@ class Session:
         if self._connector is None:
             async with self._opening:
                 if self._connector is None:
-                    self._located = await asyncio.to_thread(locate, self.url)
+                    self._located = await _locate(self.url)
                     self._connector = Server(self._located.url)
         return self._connector
 
@@ -136,3 +136,18 @@ class Session:
         if self._located is not None:
             await asyncio.to_thread(self._located.close)
             self._located = None
+
+
+async def _locate(url: str) -> Located:
+    """As `locate`, in a thread. A server that comes up although nobody waits for it any more is stopped."""
+    opening = asyncio.get_running_loop().run_in_executor(None, locate, url)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(opening: asyncio.Future[Located]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import threading
 import time
@@ -24,6 +25,7 @@ from headrace_broker.connection import (
     Subscription,
     call,
     exchange,
+    is_packing,
     raise_error,
 )
 from headrace_broker.connection import subscription as subscriptions
@@ -556,3 +558,18 @@ class TestSubscription:
         await subscription.close()
         with pytest.raises(ServerUnreachable):
             await asyncio.wait_for(listener.task, PATIENCE)
+
+
+def test_a_signal_handler_can_tell_that_it_was_called_while_commands_are_packed() -> None:
+    seen: list[bool] = []
+
+    def commands() -> Iterator[Command]:
+        here = inspect.currentframe()
+        assert here is not None
+        seen.append(is_packing(here.f_back))
+        yield ("GET", 1)
+
+    assert pack(commands()) == b"*2\r\n$3\r\nGET\r\n$1\r\n1\r\n"
+    assert seen == [True]
+    assert not is_packing(inspect.currentframe())
+    assert not is_packing(None)

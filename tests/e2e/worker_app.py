@@ -17,6 +17,11 @@ if (poison := Path(os.environ.get("HEADRACE_TEST_POISON", "/nonexistent"))).exis
 _kept: list[bytearray] = []
 
 
+def _begun(what: str) -> None:
+    """Leaves a file, for the test to see."""
+    Path(os.environ["HEADRACE_TEST_BEGUN"], what).touch()
+
+
 @task
 async def pid(value: int) -> int:
     del value
@@ -32,18 +37,21 @@ def grow(megabytes: int) -> int:
 
 @task
 async def async_wait(seconds: float) -> str:
+    _begun("async")
     await asyncio.sleep(seconds)
     return "waited"
 
 
 @task
 def thread_wait(seconds: float) -> str:
+    _begun("thread")
     time.sleep(seconds)
     return "waited"
 
 
 @task(isolation="process")
 def process_wait(seconds: float) -> str:
+    _begun("process")
     time.sleep(seconds)
     return "waited"
 

@@ -254,6 +254,21 @@ def test_it_ends_at_once_when_told_twice(world: World) -> None:
     assert world.feed.results()[message.dispatch].outcome == "returned"
 
 
+def test_told_twice_it_waits_no_longer_than_a_second_for_a_server_that_is_away(world: World) -> None:
+    world.run()
+    world.reachable = False
+    world.keeper.drain()
+    for child in world.keeper.children:
+        child.process.kill()
+    world.step()
+    world.step(2)
+    assert not world.keeper.done, "a lease might do"
+    world.keeper.kill()
+    world.step()
+    world.step(1)
+    assert world.keeper.done
+
+
 def test_it_survives_the_servers_absence_and_catches_up(world: World) -> None:
     child = world.run()
     (delivery,) = world.deliver(child, message := world.feed.hand_out("double"))

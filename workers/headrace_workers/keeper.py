@@ -32,6 +32,8 @@ from .trial import died_loading
 
 _KILL_AFTER_SECONDS: Final = 10.0
 """How long after the grace a draining child is killed: it saves results meanwhile."""
+_PARTING_SECONDS: Final = 1.0
+"""How long a keeper that is to end waits for a reply, and at the very end for a server."""
 _ESTATES: Final = 64
 _MAX_WAIT: Final = 1.0
 
@@ -90,6 +92,7 @@ class Keeper:
         self._link_backoff = Backoff(random)
         self._link_due = now
         self._kill_at: float | None = None
+        self._hurry = False
         self._give_up_at: float | None = None
         self._ready: Ready | None = None
         """What children serve; once known, a child that fails to start is tried again."""
@@ -137,13 +140,17 @@ class Keeper:
         grace = self._settings.grace_ms if grace_ms is None else grace_ms
         self._kill_at = self._clock.monotonic() + grace / 1000 + _KILL_AFTER_SECONDS
         self._announce_due = self._clock.monotonic()  # to withdraw it: nothing more is taken
+        self._drop_link()  # the next has less patience, for a second signal has to be heard soon
         for child in self.children:
             child.drain(grace)
 
     def kill(self) -> None:
-        """Ends at once: what the children hold is handed back."""
+        """Ends at once: what the children hold is handed back, if the server answers now."""
         self.drain(0)
-        self._kill_at = self._clock.monotonic()
+        if not self._hurry:
+            self._hurry = True
+            self._kill_at = self._link_due = self._clock.monotonic()
+            self._give_up_at = None
 
     def step(self) -> float:
         """Does what is due; returns after how many seconds something will be."""
@@ -208,7 +215,7 @@ class Keeper:
         if self.children:
             return
         if self._give_up_at is None:
-            self._give_up_at = now + max(1.0, self._lease)
+            self._give_up_at = now + (_PARTING_SECONDS if self._hurry else max(1.0, self._lease))
         settled = not self._announced and all(estate.complete for estate in self._estates)
         if settled or now >= self._give_up_at:
             self.done = True
@@ -240,11 +247,16 @@ class Keeper:
 
     def _connected(self) -> Link:
         if self._link is None:
-            link = self._connector.connect(timeout=max(1.0, self._lease / 3))
+            link = self._connector.connect(timeout=self._patience)
             sent = self._clock.monotonic()
             self._clock.learn(exchange(link, [ASK])[0], sent)
             self._link = link
         return self._link
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for a reply."""
+        return max(1.0, self._lease / 3) if self._kill_at is None else _PARTING_SECONDS
 
     def _drop_link(self) -> None:
         link, self._link = self._link, None

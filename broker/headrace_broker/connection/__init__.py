@@ -27,6 +27,7 @@ from .link import (
     is_wrong_type,
     raise_error,
 )
+from .redis_link import is_packing
 from .server import ANONYMOUS, Server
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Subscription",
     "call",
     "exchange",
+    "is_packing",
     "is_wrong_type",
     "raise_error",
     "shown",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import FrameType
 from typing import Any, cast
 
 import hiredis
@@ -142,3 +143,9 @@ def _convert_items(items: list[Any]) -> None:
 def pack(commands: Iterable[Command]) -> bytes:
     """The commands as the server reads them (RESP)."""
     return b"".join([_pack_command(command) for command in commands])
+
+
+def is_packing(frame: FrameType | None) -> bool:
+    """Whether a signal handler that was called in `frame` must not raise now, and has to come again: hiredis crashes
+    when the text of a number, at which Python looks for signals, is an exception."""
+    return frame is not None and pack.__code__ in (frame.f_code, frame.f_back.f_code if frame.f_back else None)

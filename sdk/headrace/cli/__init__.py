@@ -13,6 +13,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from .running import run
 
         code = run(arguments)
-    except KeyboardInterrupt:  # while the modules were loaded
+    except KeyboardInterrupt:  # while the modules were loaded, or once more
         code = 130
     raise SystemExit(code)

@@ -31,7 +31,7 @@ INTERRUPTED: Final = 130
 
 HELP: Final = (
     "Exit codes: 0 done; 1 the answer is no (failed, cancelled, id taken, time up); 2 wrong option, input or setting; "
-    "3 no such instance or flow; 4 server unreachable or full; 130 Ctrl-C."
+    "3 no such instance or flow; 4 server unreachable or full; 130 Ctrl-C or SIGTERM."
 )
 
 

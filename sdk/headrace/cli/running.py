@@ -13,6 +13,7 @@ from headrace_broker.errors import HeadraceError
 
 from .app import app
 from .exits import FAILED, INTERRUPTED, OK, USAGE, exit_code
+from .interrupts import as_ctrl_c
 
 # Newer typer brings its own copy of click, older ones use the package.
 _USAGE_ERROR: type[Exception] = next(
@@ -23,7 +24,8 @@ _USAGE_ERROR: type[Exception] = next(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="headrace", standalone_mode=False)
+        with as_ctrl_c():
+            code = app(args=None if arguments is None else list(arguments), prog_name="headrace", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:  # `headrace ls | head`
