@@ -25,6 +25,8 @@ APP = str(Path(__file__).with_name("worker_app.py"))
 PROMPT = 4.0
 """Seconds that count as at once, of a process that has to be scheduled on a busy machine."""
 
+FULL = pytest.mark.full_only
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -98,6 +100,7 @@ def frozen(tmp_path: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
+@FULL
 @pytest.mark.servers("redis")
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 async def test_ctrl_c_on_a_worker_with_every_kind_of_task_leaves_nothing(
@@ -130,7 +133,7 @@ async def test_ctrl_c_on_a_worker_with_every_kind_of_task_leaves_nothing(
     traces.assert_none()
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("signals", [1, pytest.param(2, marks=FULL)])
 def test_an_orchestrator_stops_soon_though_its_server_is_frozen(
     run: Run, traces: Traces, frozen: EmbeddedServer, signals: int
 ) -> None:
@@ -146,6 +149,7 @@ def test_an_orchestrator_stops_soon_though_its_server_is_frozen(
     traces.assert_none()
 
 
+@FULL
 def test_a_worker_that_is_told_twice_stops_at_once_though_its_server_is_frozen(
     run: Run, traces: Traces, frozen: EmbeddedServer
 ) -> None:
@@ -160,7 +164,9 @@ def test_a_worker_that_is_told_twice_stops_at_once_though_its_server_is_frozen(
     traces.assert_none()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(number, marks=FULL) for number in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_a_client_that_started_a_server_takes_it_along(
     run: Run, traces: Traces, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -190,7 +196,7 @@ def _has_socket(pid: int) -> bool:
     return sum(link.startswith("socket:") for link in links) > 2
 
 
-@pytest.mark.full_only
+@FULL
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_dev_takes_everything_along(run: Run, traces: Traces, tmp_path: Path, number: signal.Signals) -> None:
     dev = run("dev", APP)
@@ -202,7 +208,7 @@ def test_dev_takes_everything_along(run: Run, traces: Traces, tmp_path: Path, nu
     traces.assert_none()
 
 
-@pytest.mark.full_only
+@FULL
 def test_dev_may_be_stopped_while_it_starts(run: Run, traces: Traces, tmp_path: Path) -> None:
     dev = run("dev", APP)
     wait_until(lambda: runs_in(tmp_path / ".headrace"), 20, "the server to start")

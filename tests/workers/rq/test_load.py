@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.leaves_keys("namespace"),
     pytest.mark.servers("redis"),
     pytest.mark.timeout(120),
+    pytest.mark.full_only,
 ]
 
 TARGET = """
@@ -90,13 +91,17 @@ def test_ten_thousand_wait_and_it_is_stopped_when_every_slot_is_taken(
 
 def _hand_out_all(feed: Feed, tasks: list[tuple[str, object]]) -> list[TaskMessage]:
     """As `Feed.hand_out`, with a thousand in a round trip."""
+
+
+    def stream(message: TaskMessage) -> str:
+        return feed.namespace.of(message.instance).tasks("default")
+
     handed = [feed.message(task, argument) for task, argument in tasks]
     for first in range(0, len(handed), 1000):
         exchange(
             feed.link,
             [
-                ("XADD", feed.namespace.of(message.instance).tasks("default"), f"{message.dispatch.split('-')[2]}-0")
-                + ("m", messages.pack(message))
+                ("XADD", stream(message), f"{message.dispatch.split('-')[2]}-0", "m", messages.pack(message))
                 for message in handed[first : first + 1000]
             ],
         )
