@@ -12,7 +12,6 @@ from headrace_broker.messages import GarbageMessage
 from headrace_broker.workers import live_workers
 from headrace_workers.nursery import WEDGED_SECONDS
 from headrace_workers.pipe import Begun, Drain, Failed, Held, Report, Revoked
-from support.feeding import Feed
 from support.proxy import CuttingProxy
 
 from .keeping import READY, World, held

@@ -92,7 +92,6 @@ def test_ten_thousand_wait_and_it_is_stopped_when_every_slot_is_taken(
 def _hand_out_all(feed: Feed, tasks: list[tuple[str, object]]) -> list[TaskMessage]:
     """As `Feed.hand_out`, with a thousand in a round trip."""
 
-
     def stream(message: TaskMessage) -> str:
         return feed.namespace.of(message.instance).tasks("default")
 
