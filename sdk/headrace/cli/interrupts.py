@@ -18,18 +18,19 @@ def as_ctrl_c() -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as a shell without job control starts it
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if in_background:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # which asyncio.run takes for itself while it runs
+
     # Ignored means that somebody wants us to live on: nohup.
     chosen = [number for number in _AS_CTRL_C if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _interrupt) for number in chosen}
+    before = {number: signal.signal(number, interrupt) for number in chosen}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)  # which asyncio.run takes for itself while it runs
