@@ -31,7 +31,8 @@
     │   ├── InstanceExists
     │   ├── InstanceNotFound
     │   ├── InstanceFinished          it has ended and takes no more signals or controls
-    │   └── UnknownSignal             no step of its flow waits for a signal of that name
+    │   ├── UnknownSignal             no step of its flow waits for a signal of that name
+    │   └── InstanceNotBlocked        there is nothing to unblock
     ├── OutcomeError                  what `handle.result()` raises for an instance that did not complete
     │   ├── InstanceFailed
     │   ├── InstanceCancelled
@@ -247,6 +248,12 @@ class UnknownSignal(InstanceError):
     """No step of the instance's flow waits for a signal of that name."""
 
     code = "unknown_signal"
+
+
+class InstanceNotBlocked(InstanceError):
+    """The instance is not blocked."""
+
+    code = "instance_not_blocked"
 
 
 class OutcomeError(HeadraceError):

@@ -32,6 +32,7 @@ JOINED: Final = 16
 CANCEL_REQUESTED: Final = 17
 ENDED: Final = 18
 BLOCKED: Final = 19
+UNBLOCKED: Final = 20
 
 FIELDS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     STARTED: ("started", ("flow", "definition", "actor")),
@@ -56,6 +57,7 @@ FIELDS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     CANCEL_REQUESTED: ("cancel_requested", ("reason", "actor")),
     ENDED: ("ended", ("status", "type", "message")),
     BLOCKED: ("blocked", ("reason",)),
+    UNBLOCKED: ("unblocked", ("actor", "parked", "skipped")),
 }
 """Per code: the name that people see, and its fields in order. `frame` 0 is the top level; `branch` counts from 0."""
 

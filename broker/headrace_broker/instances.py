@@ -12,6 +12,8 @@ Header fields (hash `i:<id>`; all values are text):
 | `result` | slot of the final value, once completed |
 | `error` | MessagePack `[type, message, traceback, node]`, once failed; `[reason]` once cancelled or blocked |
 | `actor`, `trace` | who started it, `traceparent`; absent when empty |
+| `parked` | how many events wait in `p:<inc>`, once it was blocked |
+| `guilty` | "1" if the first of them is the event that blocked it |
 """
 
 from __future__ import annotations
@@ -51,6 +53,17 @@ def parse_index_member(member: bytes) -> tuple[str, str]:
     if not space:
         raise MessageError(f"Not a member of an index: {member!r}.")
     return incarnation, instance
+
+
+def missing_member(definition: str, incarnation: str, instance: str) -> str:
+    """In `missing`: in lexical order by definition."""
+    return f"{definition} {incarnation} {instance}"
+
+
+def parse_missing_member(member: bytes) -> tuple[str, str, str]:
+    """(definition, incarnation, instance). Raises `MessageError`."""
+    definition, _, rest = member.decode(errors="replace").partition(" ")
+    return (definition, *parse_index_member(rest.encode()))
 
 
 def timer_member(incarnation: str, token: int, number: int, instance: str) -> str:

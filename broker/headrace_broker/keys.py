@@ -18,6 +18,7 @@ belongs to one use of an instance id carries that use's incarnation (DESIGN 5).
     {ns:p}:outbox               stream  (later) what this partition tells another       trimmed by its relay
     {ns:p}:timers               zset    timer -> due (ms)                               owner
     {ns:p}:quarantine           stream  bad messages with their reason                  trimmed
+    {ns:p}:missing              zset    blocked instances, by the definition they lack  owner
     {ns:p}:status:<status>      zset    instances, by creation; ended ones by end      owner
     {ns:p}:flow:<flow>          zset    instances of that flow, by creation (ms)        owner
     {ns:p}:tasks:<stream>       stream  ready tasks of a queue                          permanent while registered
@@ -148,6 +149,10 @@ class PartitionKeys:
         return f"{self.tag}:quarantine"
 
     @cached_property
+    def missing(self) -> str:
+        return f"{self.tag}:missing"
+
+    @cached_property
     def revoked(self) -> str:
         """Channel: dispatch ids whose tasks must stop."""
         return f"{self.tag}:revoked"
@@ -229,6 +234,7 @@ _PARTITION_KINDS: tuple[tuple[re.Pattern[str], str, End], ...] = (
     (re.compile(r"starts"), "starts", "trimmed"),
     (re.compile(r"timers"), "timers", "owner"),
     (re.compile(r"quarantine"), "quarantine", "trimmed"),
+    (re.compile(r"missing"), "missing", "owner"),
     (re.compile(r"status:.+", re.DOTALL), "by_status", "owner"),
     (re.compile(r"flow:.+", re.DOTALL), "by_flow", "owner"),
     (re.compile(r"tasks:.+", re.DOTALL), "tasks", "permanent"),

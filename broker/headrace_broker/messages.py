@@ -14,10 +14,12 @@ defaults. A change that breaks this raises `VERSION`. Nothing is pickled; anythi
 | 6 | `CancelMessage` | events | client |
 | 7 | `GarbageMessage` | events | child |
 | 8 | (later) relayed, from another partition's outbox | events | owner |
-| 9 | (later) continuation of a wide decision | events | owner |
+| 9 | `ContinueMessage` | events | owner |
+| 10 | `UnblockMessage` | events | client, owner |
 
-Entries of `SignalMessage` and `CancelMessage` carry a second field `inc`: the incarnation that the script saw, since
-only the script knows it. Times are milliseconds since the epoch by the server's clock, durations milliseconds.
+Entries of `SignalMessage`, `CancelMessage` and `UnblockMessage` carry a second field `inc`: the incarnation that the
+script saw, since only the script knows it. Times are milliseconds since the epoch by the server's clock, durations
+milliseconds.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ INCARNATION_FIELD: Final = b"inc"
 Outcome = Literal["completed", "failed", "timed_out", "returned", "unknown", "lost"]
 """How a delivery ended: `returned` was not begun, `unknown` is a task this worker does not have, `lost` died."""
 OUTCOMES: Final[frozenset[str]] = frozenset(get_args(Outcome))
+Work = Literal["unpark"]
+WORKS: Final[frozenset[str]] = frozenset(get_args(Work))
 
 
 class Failure(NamedTuple):
@@ -141,6 +145,24 @@ class CancelMessage(NamedTuple):
     traceparent: str = ""
 
 
+class ContinueMessage(NamedTuple):
+    """A decision too wide for one commit goes on. `work` says which: `unpark` replays parked events (ADR 4)."""
+
+    instance: str
+    incarnation: str
+    work: Work
+
+
+class UnblockMessage(NamedTuple):
+    """A blocked instance is to go on. `skip` leaves out the event that blocked it."""
+
+    instance: str
+    skip: bool = False
+    request: str = ""
+    actor: str = ""
+    traceparent: str = ""
+
+
 class GarbageMessage(NamedTuple):
     """A child found an entry in a task stream that is no task message; the owner quarantines it."""
 
@@ -150,7 +172,17 @@ class GarbageMessage(NamedTuple):
     reason: str
 
 
-Message = TaskMessage | StartMessage | ResultMessage | StartedMessage | SignalMessage | CancelMessage | GarbageMessage
+Message = (
+    TaskMessage
+    | StartMessage
+    | ResultMessage
+    | StartedMessage
+    | SignalMessage
+    | CancelMessage
+    | GarbageMessage
+    | ContinueMessage
+    | UnblockMessage
+)
 
 
 M = TypeVar("M", bound=Message)
@@ -162,6 +194,7 @@ _TEXT: Final = "{0}.__class__ is str"
 _NAME: Final = "{0}.__class__ is str and {0} != ''"
 _MAYBE_TEXT: Final = "({0} is None or {0}.__class__ is str)"
 _OUTCOME: Final = "{0}.__class__ is str and {0} in OUTCOMES"
+_WORK: Final = "{0}.__class__ is str and {0} in WORKS"
 _INT: Final = "{0}.__class__ is int"
 _NATURAL: Final = "{0}.__class__ is int and {0} >= 0"
 _MAYBE_INT: Final = "({0} is None or {0}.__class__ is int)"
@@ -210,7 +243,10 @@ _new_tuple: Any = cast(Any, tuple).__new__
 def _function(names: Sequence[str], result: str, checks: Sequence[str], **scope: object) -> FunctionType:
     """`lambda names: result if all the checks else None`."""
     source = f"lambda {', '.join(names)}: {result} if {' and '.join(checks)} else None"
-    return cast(FunctionType, eval(source, {"new": _new_tuple, "Failure": Failure, "OUTCOMES": OUTCOMES, **scope}))
+    return cast(
+        FunctionType,
+        eval(source, {"new": _new_tuple, "Failure": Failure, "OUTCOMES": OUTCOMES, "WORKS": WORKS, **scope}),
+    )
 
 
 _READERS: Final[Mapping[type[Message], _Reader]] = {
@@ -229,12 +265,24 @@ _READERS: Final[Mapping[type[Message], _Reader]] = {
         SignalMessage: (_NAME, _NAME, _BYTES, _TEXT, _TEXT, _TEXT),
         CancelMessage: (_NAME, _TEXT, _TEXT, _TEXT, _TEXT),
         GarbageMessage: (_NAME, _NAME, _BYTES, _TEXT),
+        ContinueMessage: (_NAME, _NAME, _WORK),
+        UnblockMessage: (_NAME, _BOOL, _TEXT, _TEXT, _TEXT),
     }.items()
 }
 _FAILURE_AT: Final = ResultMessage._fields.index("failure")
 _read_result = _READERS[ResultMessage]
 _read_failure = _Reader(Failure, _TEXT, _TEXT, _TEXT, _MAYBE_BOOL, _MAYBE_INT)
-_KIND_NUMBERS: Final[Mapping[type[Message], int]] = {kind: number for number, kind in enumerate(_READERS, start=1)}
+_KIND_NUMBERS: Final[Mapping[type[Message], int]] = {
+    TaskMessage: 1,
+    StartMessage: 2,
+    ResultMessage: 3,
+    StartedMessage: 4,
+    SignalMessage: 5,
+    CancelMessage: 6,
+    GarbageMessage: 7,
+    ContinueMessage: 9,
+    UnblockMessage: 10,
+}
 _BY_NUMBER: Final[Mapping[int, _Reader]] = {_KIND_NUMBERS[kind]: reader for kind, reader in _READERS.items()}
 
 

@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from . import history, records
+from .connection import raise_error
 from .conversations import Conversation, ask
 from .definitions import Definition
-from .errors import InstanceNotFound, InvalidRequest, MessageError
+from .errors import InstanceNotFound, InvalidRequest, MessageError, ServerError
 from .ids import check_instance_id
 from .keys import PartitionKeys
 from .namespace import Namespace
@@ -74,12 +75,19 @@ def read_snapshot(namespace: Namespace, instance: str, incarnation: str | None =
     current = keys.header(instance)
     replies = yield from ask(("MULTI",), ("HGETALL", current), ("HGETALL", keys.state(header.incarnation)), ("EXEC",))
     fields, state = replies[3]
+    if isinstance(state, ServerError) and header.status != "blocked":
+        raise state
     if fields and (again := decode_header(instance, fields)).incarnation == header.incarnation:
         header = again
     if header.has_ended or not state:
         return header
     definition = yield from _readable_definition(namespace, header.definition)
-    tokens = records.unpack_state(state)
+    try:
+        tokens = records.unpack_state(raise_error(state))
+    except (MessageError, ServerError):
+        if header.status != "blocked":
+            raise
+        return header  # its reason tells
     waiting, active = waits(tokens, definition)
     if active:  # or is there nobody to do them?
         waiting, active = waits(tokens, definition, (yield from live_workers(namespace.keys)))

@@ -1,4 +1,4 @@
-"""What clients ask of instances: start, signal, cancel. Durable when answered, with no orchestrator running.
+"""What clients ask of instances: start, signal, cancel, unblock. Durable when answered, with no orchestrator running.
 
 Each request is made once and may be held as a conversation any number of times: its id makes a repetition get the
 answer of the first time (DESIGN 5), so a lost reply is mended by asking again within `ANSWER_MS`.
@@ -15,10 +15,17 @@ from typing import Final, Literal, cast, get_args
 from . import messages, payloads, scripting
 from .awaited import Awaited
 from .conversations import Conversation, ask
-from .errors import InstanceExists, InstanceFinished, InstanceNotFound, InvalidRequest, ServerError
+from .errors import (
+    InstanceExists,
+    InstanceFinished,
+    InstanceNotBlocked,
+    InstanceNotFound,
+    InvalidRequest,
+    ServerError,
+)
 from .ids import check_instance_id, new_incarnation, new_request_id
 from .keys import PartitionKeys
-from .messages import CancelMessage, SignalMessage, StartMessage
+from .messages import CancelMessage, SignalMessage, StartMessage, UnblockMessage
 from .namespace import Namespace
 
 Conflict = Literal["fail", "use_existing"]
@@ -218,6 +225,41 @@ class CancelRequest:
         """The incarnation that got it. Raises `InstanceNotFound`, `InstanceFinished`, `ServerError`."""
         message = CancelMessage(self.instance, self.reason, self.request, self.actor, self.traceparent)
         keys = namespace.of(self.instance)
+        return (yield from _send(keys, self.instance, self.request, messages.pack(message)))
+
+
+@dataclass(frozen=True)
+class UnblockRequest:
+    """The wish that a blocked instance go on. `skip` leaves out the event that blocked it.
+
+    Raises `InvalidInstanceId` and `InvalidRequest` when made.
+    """
+
+    instance: str
+    skip: bool = False
+    actor: str = ""
+    traceparent: str = ""
+    request: str = field(default_factory=new_request_id)
+
+    def __post_init__(self) -> None:
+        check_instance_id(self.instance)
+        _check_text("an actor", self.actor)
+        _check_text("a traceparent", self.traceparent)
+
+    def hold(self, namespace: Namespace) -> Conversation[str]:
+        """The incarnation that got it. Raises `InstanceNotFound`, `InstanceNotBlocked`, `ServerError`."""
+        keys = namespace.of(self.instance)
+        answered, status = yield from ask(
+            ("GET", keys.request(self.request)), ("HGET", keys.header(self.instance), "status")
+        )
+        if status is None:
+            raise _unknown(self.instance)
+        if status != b"blocked" and answered is None:
+            found = status.decode(errors="replace")
+            raise InstanceNotBlocked(
+                f"Instance {self.instance!r} is not blocked, it is {found}.", instance=self.instance, status=found
+            )
+        message = UnblockMessage(self.instance, self.skip, self.request, self.actor, self.traceparent)
         return (yield from _send(keys, self.instance, self.request, messages.pack(message)))
 
 

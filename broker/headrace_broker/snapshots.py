@@ -66,6 +66,10 @@ class Snapshot:
     waiting_for: tuple[Waiting, ...] = ()
     active: tuple[Waiting, ...] = ()
     """The tasks that are handed out."""
+    parked: int = 0
+    """Events that came while it was blocked, and are applied when it is unblocked."""
+    guilty: bool = False
+    """The first of them is the one that blocked it."""
 
     @property
     def has_ended(self) -> bool:
@@ -94,6 +98,8 @@ def decode_header(instance: str, reply: Sequence[bytes]) -> Snapshot:
             error=error,
             reason=reason,
             result_slot=None if slot is None else slot.decode(),
+            parked=int(fields.get("parked", 0)),
+            guilty=fields.get("guilty") == b"1",
         )
     except (KeyError, ValueError) as error:
         raise MessageError(f"The header of instance {instance!r} cannot be read: {error!r}.") from None

@@ -16,12 +16,14 @@ from headrace_broker.messages import (
     FIELD,
     INCARNATION_FIELD,
     CancelMessage,
+    ContinueMessage,
     GarbageMessage,
     ResultMessage,
     SignalMessage,
     StartedMessage,
     StartMessage,
     TaskMessage,
+    UnblockMessage,
     unpack,
 )
 
@@ -42,14 +44,15 @@ class Item:
 
     `event` None: nothing to apply, `reason` says why it is quarantined (None: just passed over). `raw` are the entry's
     fields. `stream` and `entry` name an entry of a task stream that goes, whatever the engine says; `member` a timer
-    that does. `stale`: its event belongs to nobody any more; `dropped_keys` are that event's large values.
+    that does. `stale`: its event belongs to nobody any more; `dropped_keys` are that event's large values. `parked`:
+    it is quarantined, and its instance keeps it too.
     """
 
     source: Source
     id: str
     instance: str = ""
     incarnation: str | None = None
-    event: Event | None = None
+    event: Event | UnblockMessage | ContinueMessage | None = None
     reason: str | None = None
     raw: dict[bytes, bytes] | None = None
     stream: str | None = None
@@ -57,6 +60,7 @@ class Item:
     member: bytes | None = None
     stale: bool = False
     dropped_keys: Sequence[str] = ()
+    parked: bool = False
 
 
 def entries(reply: object) -> list[tuple[bytes, list[RawEntry]]]:
@@ -150,7 +154,9 @@ def _event(keys: PartitionKeys, id: str, fields: dict[bytes, bytes]) -> Item:
             if isinstance(message, ResultMessage) and message.value is not None:
                 values.check_references(message.value, keys.values(message.incarnation))
             return Item("events", id, message.instance, message.incarnation, message)
-        case SignalMessage() | CancelMessage():
+        case ContinueMessage():
+            return Item("events", id, message.instance, message.incarnation, message)
+        case SignalMessage() | CancelMessage() | UnblockMessage():
             incarnation = fields[INCARNATION_FIELD].decode()
             if isinstance(message, SignalMessage):
                 values.check_references(message.value, keys.values(incarnation))

@@ -19,7 +19,10 @@ from .engine.program import Program
 
 
 def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[str, Instance | MessageError]:
-    """The newest incarnation of each id that has one; an error for one whose records cannot be read."""
+    """The newest incarnation of each id that has one; an error for one whose header cannot be read.
+
+    With a state that cannot be read it is loaded with `damage`: there is something that can be blocked.
+    """
     names = list(ids)
     if not names:
         return {}
@@ -41,10 +44,15 @@ def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[
     states = exchange(link, [("HGETALL", keys.state(header.get("inc", ""))) for header in found.values()])
     for (id, header), reply in zip(found.items(), states, strict=True):
         try:
-            state = records.unpack_state(_rows(reply))
-            loaded[id] = _checked(Instance(id, header["inc"], header["flow"], header["def"], header, state))
-        except (MessageError, KeyError, ValueError) as error:
+            instance = Instance(id, header["inc"], header["flow"], header["def"], header, {})
+            loaded[id] = _checked(instance)
+        except (KeyError, ValueError) as error:
             loaded[id] = _unreadable(id, error)
+            continue
+        try:
+            instance.state = records.unpack_state(_rows(reply))
+        except (MessageError, ValueError) as error:
+            instance.damage = f"The state of instance {id!r} cannot be read: {error}"
     return loaded
 
 
@@ -56,7 +64,7 @@ def _rows(reply: Reply) -> list[bytes]:
 
 
 def _unreadable(id: str, error: Exception) -> MessageError:
-    return MessageError(f"The records of instance {id!r} cannot be read: {error}.", instance=id)
+    return MessageError(f"The header of instance {id!r} cannot be read: {error}.", instance=id)
 
 
 def _checked(instance: Instance) -> Instance:

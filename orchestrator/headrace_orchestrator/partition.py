@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from headrace_broker.clock import ServerClock
 from headrace_broker.commit import Commits, Meta
 from headrace_broker.connection import Link, call, exchange, raise_error
-from headrace_broker.definitions import TaskCall
 from headrace_broker.errors import Fenced, MessageError, ServerError, ServerUnreachable
 from headrace_broker.instances import ENDED
 from headrace_broker.keys import Keys
-from headrace_broker.messages import CancelMessage, ResultMessage, SignalMessage
+from headrace_broker.messages import CancelMessage, ResultMessage, SignalMessage, UnblockMessage
 from headrace_broker.records import Token
 
 from .cache import Caches, Recent
 from .dispatching import SlotReader
 from .engine import apply as engine
 from .engine.model import Context, Draft, Instance
-from .engine.program import Program
 from .inbox import CURSORS, Item, entry_key, references
 from .loader import Programs, load_instances
 from .metrics import Metrics
 from .options import OrchestratorOptions
-from .parking import block, park
+from .parking import Problem, blame, block, cancel, park
+from .unparking import AT_ONCE, RESUMPTIONS, Backlog, Resume, Resumption, read_backlogs
 from .window import StartWindow
 from .writer import write
 
@@ -148,39 +148,56 @@ class Partition:
     def _one_by_one(self, items: Sequence[Item]) -> None:
         for item in items:
             try:
-                self._send([item])
+                self._send([item], at_once=1)
             except _OUTSIDE_FAULTS:
                 raise
             except Exception as error:
                 log.exception(
                     "Partition %d: the event %s of instance %r is quarantined.", self.number, item.id, item.instance
                 )
-                self._send([_guilty(item, error)], blame=f"{type(error).__name__}: {error}")
+                item.reason = None
+                self._send([item], fault=f"{type(error).__name__}: {error}", at_once=1)
             self.finish()
 
-    def _send(self, items: Sequence[Item], blame: str | None = None, marks: Mapping[str, str] | None = None) -> None:
+    def _send(
+        self,
+        items: Sequence[Item],
+        fault: str | None = None,
+        *,
+        at_once: int = AT_ONCE,
+        marks: Mapping[str, str] | None = None,
+    ) -> None:
+        """`fault`: why the only item cannot be applied, and is not. `at_once`: parked events that one instance gets."""
         cursors = _cursors(items)
         now = self._date(cursors)
-        instances = self._load(items, tolerant=blame is not None)
+        instances = self._load(items, tolerant=fault is not None)
         problems = self._programs.load(self.link, [instance.definition for instance in instances.values()])
-        self._lose_vanished(items)
+        backlogs = self._backlogs(items, instances, at_once)
+        self._lose_vanished([*items, *(item for backlog in backlogs.values() for item in backlog.items)])
         context = Context(now, self._minter(), self._options.lease_ms, self._options.max_deliveries)
         drafts: dict[str, Draft] = {}
+        resume = Resume(self.keys, backlogs, now, lambda draft, item: self._decide(draft, item, None, context))
         for item in items:
             instance = instances.get(item.instance)
             if instance is None or (item.incarnation is not None and instance.incarnation != item.incarnation):
+                if fault is not None:
+                    item.reason = fault
                 self._drop(item, drafts)
                 continue
             draft = drafts.get(instance.id) or drafts.setdefault(instance.id, Draft(instance))
-            if blame is not None:
-                block(draft, now, blame)
-            elif item.event is not None:
-                self._decide(draft, item, problems.get(instance.definition), context)
+            problem = self._problem(instance, problems)
+            if type(item.event) in RESUMPTIONS:
+                resume(draft, cast("Resumption", item.event), problem, fault)
+            elif fault is not None:
+                blame(draft, item, now, fault)
+            else:
+                self._decide(draft, item, problem, context)
+        items = [*items, *resume.replayed]
         changed = list(drafts.values())
         self._register_streams(changed)
         reader = SlotReader(self.link, self.keys, self._caches.values)
         reader.prepare(changed)
-        commands = write(self.keys, changed, items, cursors, now, reader.value)
+        commands = write(self.keys, changed, items, cursors, now, reader.value, self.window.streams)
         self._dispatched_at.put(self._commits.next, now)
         self._commits.send(commands, {**self.cursors, **cursors, **(marks or {}), "now": now})
         self.cursors |= cursors
@@ -199,20 +216,19 @@ class Partition:
         self._clock.not_before(now)
         return now
 
-    def _decide(self, draft: Draft, item: Item, problem: str | None, context: Context) -> None:
-        event = item.event
+    def _decide(self, draft: Draft, item: Item, problem: Problem | None, context: Context) -> None:
+        event = cast("engine.Event | None", item.event)  # resumptions went another way
         if event is None:
             return
-        if draft.status == "blocked" and not (isinstance(event, CancelMessage) and draft.counters.active == 0):
+        stopped = draft.status == "blocked"
+        if problem is not None and draft.status in ENDED:
+            item.stale = True
+            item.dropped_keys = references(item)
+        elif (stopped or problem is not None) and isinstance(event, CancelMessage):
+            cancel(draft, event, context)
+        elif stopped:
             park(draft, item)
-        elif draft.status == "blocked":
-            # Nothing is handed out, so no node is needed to take anything back, nor a definition that may be missing.
-            engine.apply(draft, Program(draft.instance.flow, draft.instance.definition, 0, ()), event, context)
         elif problem is not None:
-            if draft.status in ENDED:
-                item.stale = True
-                item.dropped_keys = references(item)
-                return
             block(draft, context.now, problem)
             park(draft, item)
         else:
@@ -223,6 +239,18 @@ class Partition:
             if program is None:
                 raise RuntimeError(f"definition {draft.instance.definition} is loaded but not there")
             engine.apply(draft, program, event, context)
+
+    def _backlogs(self, items: Sequence[Item], instances: Mapping[str, Instance], at_once: int) -> dict[str, Backlog]:
+        """What is parked for the blocked instances that are to go on."""
+        ids = {item.instance for item in items if type(item.event) in RESUMPTIONS}
+        blocked = [found for id in ids if (found := instances.get(id)) is not None and found.status == "blocked"]
+        return read_backlogs(self.link, self.keys, blocked, at_once)
+
+    def _problem(self, instance: Instance, problems: Mapping[str, str]) -> Problem | None:
+        if instance.damage is not None:
+            return Problem(instance.damage)
+        reason = problems.get(instance.definition)
+        return None if reason is None else Problem(reason, lacks_definition=True)
 
     def _lose_vanished(self, items: Sequence[Item]) -> None:
         """A result whose large value ran out, for no owner was there to adopt it, counts as a lost delivery."""
@@ -251,6 +279,8 @@ class Partition:
         for item in items:
             if item.event is None and not item.instance:
                 continue
+            if isinstance(item.event, UnblockMessage):  # a person may have mended its records
+                self._caches.instances.remove(item.instance)
             cached = self._caches.instances.get(item.instance)
             if cached is None or (item.incarnation is not None and cached.incarnation != item.incarnation):
                 missing[item.instance] = None
@@ -265,7 +295,7 @@ class Partition:
 
     def _drop(self, item: Item, drafts: Mapping[str, Draft]) -> None:
         """An event of an incarnation that is gone: counted; from the raw stream, quarantined."""
-        if item.event is None:
+        if item.event is None or item.reason is not None:
             return
         if item.source == "signals":
             item.reason = f"No instance {item.instance!r} is known."
@@ -277,7 +307,7 @@ class Partition:
         incarnation = draft.instance.incarnation
         self._count_settled(draft)
         instance = draft.merge()
-        if instance.status in ENDED:
+        if instance.status in ENDED or instance.damage is not None:
             self._caches.instances.remove(instance.id)
         else:
             self._caches.instances.put(instance.id, instance)
@@ -297,13 +327,14 @@ class Partition:
             if type(before) is Token and before.dispatch:
                 program = self._programs.get(draft.instance.definition)
                 if program is not None and (type(after) is not Token or after.dispatch != before.dispatch):
-                    call: TaskCall = program.nodes[before.node].spec.call
-                    self.window.settled(call.stream)
+                    stream = program.stream(before.node)
+                    if stream is not None:
+                        self.window.settled(stream)
 
     def _settled(self, item: Item, now: int) -> None:
         """Measures a completed step from the commit that dispatched it, if that was not too long ago."""
         event = item.event
-        if isinstance(event, ResultMessage) and event.outcome == "completed":
+        if isinstance(event, ResultMessage) and event.outcome == "completed" and item.reason is None:
             at = self._dispatched_at.get(int(event.dispatch.split("-")[2]))
             if at is not None:
                 self._metrics.step_latency_seconds.observe((now - at) / 1000)
@@ -329,18 +360,3 @@ def _refusal(draft: Draft, item: Item, signal: SignalMessage) -> str | None:
 
 def _cursors(items: Sequence[Item]) -> dict[str, str]:
     return {item.source: item.id for item in items if item.source in CURSORS}
-
-
-def _guilty(item: Item, error: Exception) -> Item:
-    """The item as one to quarantine: nothing of it is applied, what it names in task streams goes."""
-    return Item(
-        item.source,
-        item.id,
-        item.instance,
-        item.incarnation,
-        reason=f"{type(error).__name__}: {error}",
-        raw=item.raw,
-        stream=item.stream,
-        entry=item.entry,
-        member=item.member,
-    )

@@ -1,6 +1,7 @@
 """What an owner asks for now and then: which task streams there are, how long they are, and which have a live worker.
 
-The owner of partition 0 also trims the raw signal stream to the lowest cursor of all partitions (DESIGN 5).
+It also wakes instances whose definition has come. The owner of partition 0 trims the raw signal stream to the lowest
+cursor of all partitions (DESIGN 5).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from headrace_broker.conversations import Conversation, ask
 from headrace_broker.keys import Keys
 from headrace_broker.workers import live_workers
 
+from .awaiting import Awaiting
 from .inbox import after, entry_key
 
 PERIOD_SECONDS: Final = 1.0
@@ -35,6 +37,7 @@ class Survey:
         self._keys = keys
         self._partitions = partitions
         self._trimmed = ORIGIN
+        self._awaiting = Awaiting(keys)
         self._monotonic = monotonic
         self.next = monotonic()
 
@@ -55,6 +58,7 @@ class Survey:
                 lengths[number][stream] = int(length)
         if 0 in owned:
             yield from self._trim_signals()
+        yield from self._awaiting.look(owned)
         return Found(lengths, frozenset(stream for worker in workers for stream in worker.streams))
 
     def _trim_signals(self) -> Conversation[None]:

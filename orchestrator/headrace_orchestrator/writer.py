@@ -9,9 +9,9 @@ from headrace_broker import history, messages, records
 from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.connection import Argument, Command
 from headrace_broker.ids import entry_of
-from headrace_broker.instances import ENDED, index_member, timer_member
+from headrace_broker.instances import ENDED, index_member, missing_member, timer_member
 from headrace_broker.keys import GROUP, PartitionKeys
-from headrace_broker.messages import TaskMessage
+from headrace_broker.messages import ContinueMessage, TaskMessage
 from headrace_broker.values import Value, reference
 
 from .engine.model import Dispatch, Draft
@@ -31,8 +31,12 @@ def write(
     cursors: Mapping[str, str],
     now: int,
     slot_value: SlotValue,
+    streams: Iterable[str],
 ) -> list[Command]:
-    """The commands of a commit: what the drafts changed, what the items leave behind, and the trims."""
+    """The commands of a commit: what the drafts changed, what the items leave behind, and the trims.
+
+    `streams` are the partition's task streams: where a hand-out may lie of which nobody knows where it lies.
+    """
     commands: list[Command] = []
     timers_set: list[Argument] = []
     timers_gone: list[Argument] = [item.member for item in items if item.member is not None]
@@ -49,7 +53,7 @@ def write(
     if timers_set:
         commands.append(("ZADD", keys.timers, *timers_set))
     _write_dispatches(commands, keys, drafts, now, slot_value)
-    _write_revokes(commands, keys, drafts, items)
+    _write_revokes(commands, keys, drafts, items, streams)
     for item in items:
         if item.reason is not None:
             commands.append(_quarantined(keys, item))
@@ -85,12 +89,28 @@ def _write_instance(commands: list[Command], keys: PartitionKeys, draft: Draft) 
         commands += [("PERSIST", key) for key in draft.adopt]
     if draft.drop:
         commands.append(("DEL", *draft.drop))
-    if draft.parked:
-        commands.append(("RPUSH", keys.parked(incarnation), *draft.parked))
+    _write_parked(commands, keys, draft)
     if draft.history:
         commands.append(("RPUSH", keys.history(incarnation), history.pack(draft.history)))
     if status in ENDED:
         commands.append(("PUBLISH", keys.ended(incarnation), str(status)))
+
+
+def _write_parked(commands: list[Command], keys: PartitionKeys, draft: Draft) -> None:
+    instance = draft.instance
+    key = keys.parked(instance.incarnation)
+    if draft.unparked is not None and draft.status in ENDED:
+        commands.append(("DEL", key))
+    elif draft.unparked:
+        commands.append(("LTRIM", key, draft.unparked, -1))
+    if draft.parked:
+        commands.append(("RPUSH", key, *draft.parked))
+    if draft.lacks_definition is not None:
+        member = missing_member(instance.definition, instance.incarnation, instance.id)
+        commands.append(("ZADD", keys.missing, 0, member) if draft.lacks_definition else ("ZREM", keys.missing, member))
+    if draft.continues:
+        more = messages.pack(ContinueMessage(instance.id, instance.incarnation, "unpark"))
+        commands.append(("XADD", keys.events, "*", messages.FIELD, more))
 
 
 def _write_state(commands: list[Command], key: str, draft: Draft) -> None:
@@ -156,7 +176,11 @@ def _task(draft: Draft, dispatch: Dispatch, now: int, value: Value) -> TaskMessa
 
 
 def _write_revokes(
-    commands: list[Command], keys: PartitionKeys, drafts: Sequence[Draft], items: Sequence[Item]
+    commands: list[Command],
+    keys: PartitionKeys,
+    drafts: Sequence[Draft],
+    items: Sequence[Item],
+    streams: Iterable[str],
 ) -> None:
     entries: dict[str, list[Argument]] = {}
     for item in items:
@@ -164,7 +188,8 @@ def _write_revokes(
             entries.setdefault(item.stream, []).append(item.entry)
     for draft in drafts:
         for revoke in draft.revokes:
-            entries.setdefault(revoke.stream, []).append(entry_of(revoke.dispatch))
+            for stream in (revoke.stream,) if revoke.stream is not None else streams:
+                entries.setdefault(stream, []).append(entry_of(revoke.dispatch))
             commands.append(("PUBLISH", keys.revoked, revoke.dispatch))
     for stream, ids in entries.items():
         commands.append(("XACK", keys.tasks(stream), GROUP, *ids))
@@ -185,4 +210,6 @@ def _quarantined(keys: PartitionKeys, item: Item) -> Command:
         "reason",
         item.reason or "",
     ]
+    if item.parked:
+        fields += ("parked", "1")
     return ("XADD", keys.quarantine, "MAXLEN", "~", QUARANTINE_LIMIT, "*", *fields, *raw)

@@ -18,7 +18,7 @@ from headrace_broker.instances import Status
 from headrace_broker.listing import Filter, Page, list_instances
 from headrace_broker.queries import HistoryEvent, read_history, read_snapshot
 from headrace_broker.registry import FlowRecord, current_flow, list_flows
-from headrace_broker.requests import CancelRequest, Conflict, SignalRequest
+from headrace_broker.requests import CancelRequest, Conflict, SignalRequest, UnblockRequest
 from headrace_broker.snapshots import Snapshot
 
 from .bulk import Start, StartAnswer, ask_chunk, chunks_async, first_chunk
@@ -213,6 +213,14 @@ class Client:
         Raises `InstanceNotFound`, `InstanceFinished`, `ServerUnreachable`.
         """
         await self.session.ask(CancelRequest(id, reason, actor).hold, f"cancel instance {id}")
+
+    async def unblock(self, id: str, *, skip: bool = False, actor: str = "") -> None:
+        """Lets a blocked instance go on where it stopped, with all that came for it meanwhile.
+
+        `skip` leaves out the event that could not be applied. It is blocked again if what blocked it is still so.
+        Raises `InstanceNotFound`, `InstanceNotBlocked`, `ServerUnreachable`.
+        """
+        await self.session.ask(UnblockRequest(id, skip, actor).hold, f"unblock instance {id}")
 
     async def get(self, id: str) -> Snapshot:
         """An instance's status, and what it waits for. Raises `InstanceNotFound`, `ServerUnreachable`."""

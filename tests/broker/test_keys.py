@@ -48,6 +48,7 @@ PARTITION_KEYS: dict[str, Callable[[str], str]] = {
     "starts": lambda _: PARTITION.starts,
     "timers": lambda _: PARTITION.timers,
     "quarantine": lambda _: PARTITION.quarantine,
+    "missing": lambda _: PARTITION.missing,
     "by_status": PARTITION.by_status,
     "by_flow": PARTITION.by_flow,
     "tasks": PARTITION.tasks,
@@ -71,7 +72,7 @@ ENDS = {
     "permanent": {"namespace", "queues", "workers", "flows", "flow", "definition", "meta", "tasks"},
     "ttl": {"worker", "owner", "request"},
     "trimmed": {"signals", "events", "starts", "quarantine"},
-    "owner": {"timers", "by_status", "by_flow"},
+    "owner": {"timers", "missing", "by_status", "by_flow"},
     "instance": {"header", *BY_INCARNATION},
 }
 

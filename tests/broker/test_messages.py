@@ -13,7 +13,9 @@ from headrace_broker.errors import MessageError
 from headrace_broker.messages import (
     OUTCOMES,
     VERSION,
+    WORKS,
     CancelMessage,
+    ContinueMessage,
     Failure,
     GarbageMessage,
     Message,
@@ -22,6 +24,7 @@ from headrace_broker.messages import (
     StartedMessage,
     StartMessage,
     TaskMessage,
+    UnblockMessage,
     expect,
     pack,
     unpack,
@@ -84,10 +87,19 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         GarbageMessage("default", "12-3", b"\xff\x00", "Not MessagePack"),
         "960107a764656661756c74a431322d33c402ff00af4e6f74204d6573736167655061636b",
     ),
+    "continue": (
+        ContinueMessage(INSTANCE, INCARNATION, "unpark"),
+        "950109a86f726465722d3137ac4162335f2d78797a30393132a6756e7061726b",
+    ),
+    "unblock": (
+        UnblockMessage(INSTANCE, True, "req-4", "bob", TRACE),
+        "97010aa86f726465722d3137c3a57265712d34a3626f62ab30302d31312d32322d3031",
+    ),
 }
 EXAMPLES = [message for message, _ in GOLDEN.values()]
 KINDS: tuple[type[Any], ...] = (
     *(TaskMessage, StartMessage, ResultMessage, StartedMessage, SignalMessage, CancelMessage, GarbageMessage),
+    *(ContinueMessage, UnblockMessage),
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -112,6 +124,8 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(SignalMessage, names, names, payloads, texts, texts, texts),
     st.builds(CancelMessage, names, texts, texts, texts, texts),
     st.builds(GarbageMessage, names, names, payloads, texts),
+    st.builds(ContinueMessage, names, names, st.sampled_from(sorted(WORKS))),
+    st.builds(UnblockMessage, names, st.booleans(), texts, texts, texts),
 )
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts | payloads
@@ -283,6 +297,8 @@ WRONG: list[tuple[type[Any], str, list[Any]]] = [
     (SignalMessage, "name", ["", *NOT_TEXT]),
     (GarbageMessage, "raw", [None, "x", 1]),
     (GarbageMessage, "stream", ["", *NOT_TEXT]),
+    (ContinueMessage, "work", ["", "rest", *NOT_TEXT]),
+    (UnblockMessage, "skip", [None, 0, 1, "", b""]),
 ]
 
 

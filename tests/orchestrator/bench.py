@@ -239,6 +239,9 @@ class Bench:
     def cancel(self, id: str, reason: str = "") -> None:
         self.hold(requests.CancelRequest(id, reason).hold(self.namespace))
 
+    def unblock(self, id: str, *, skip: bool = False, actor: str = "") -> None:
+        self.hold(requests.UnblockRequest(id, skip, actor).hold(self.namespace))
+
     # -- what happened ----------------------------------------------------------------------------
 
     def now_ms(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from headrace_broker import history, records, wire
-from headrace_broker.definitions import TaskCall
 from headrace_broker.instances import INPUT_SLOT
 from headrace_broker.messages import CancelMessage, Failure, StartMessage
 from headrace_broker.records import Token
@@ -48,5 +47,4 @@ def _stop(turn: Turn, id: int, token: Token) -> None:
     """Takes back what the token has outside: its timer and its delivery."""
     turn.drop_timer(id, token)
     if token.dispatch:
-        call: TaskCall = turn.node(token).spec.call
-        turn.draft.revokes.append(Revoke(token.dispatch, call.stream))
+        turn.draft.revokes.append(Revoke(token.dispatch, turn.program.stream(token.node)))

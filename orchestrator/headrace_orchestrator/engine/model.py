@@ -27,6 +27,8 @@ class Instance:
     definition: str
     header: dict[str, str]
     state: dict[str, Record]
+    damage: str | None = None
+    """Why the state could not be read; it is empty then."""
 
     @property
     def status(self) -> str:
@@ -53,10 +55,10 @@ class Dispatch(NamedTuple):
 
 
 class Revoke(NamedTuple):
-    """Take a hand-out back: out of its stream, and tell who runs it."""
+    """Take a hand-out back: out of its stream (None: nobody knows which), and tell who runs it."""
 
     dispatch: str
-    stream: str
+    stream: str | None
 
 
 class TimerKey(NamedTuple):
@@ -107,7 +109,9 @@ class Draft:
     `changes` maps state fields to records (None: gone); `outputs` maps slots to values to write; `timers` maps timers
     to due times (None: gone); `adopt` and `drop` are keys of large values to keep or delete; `stale` counts results
     that invariant 2 refused; `error` is the header's field of that name; `parked` are events kept for a
-    blocked instance.
+    blocked instance, `unparked` counts those that leave the head of its list (None: it does not go on in this batch).
+    `continues`: the rest of them follows in another commit. `lacks_definition` True: it goes on by itself when that
+    comes; False: it does not, or not any more.
     """
 
     instance: Instance
@@ -123,6 +127,9 @@ class Draft:
     stale: int = 0
     error: bytes | None = None
     parked: list[bytes] = field(default_factory=list[bytes])
+    unparked: int | None = None
+    continues: bool = False
+    lacks_definition: bool | None = None
     counters: Tally = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from headrace_broker.definitions import Definition
+from headrace_broker.definitions import Definition, TaskCall
 from headrace_broker.errors import MessageError
 from headrace_broker.messages import ResultMessage, StartedMessage
 from headrace_broker.records import Frame, Token
@@ -82,6 +82,12 @@ class Program:
     digest: str
     first: int
     nodes: tuple[ProgramNode, ...]
+
+    def stream(self, node: int) -> str | None:
+        """The task stream a node hands out to; None for one that hands nothing out, or is not there."""
+        spec = self.nodes[node].spec if 0 <= node < len(self.nodes) else None
+        call: TaskCall | None = getattr(spec, "call", None)
+        return None if call is None else call.stream
 
     @classmethod
     def load(cls, definition: Definition, kinds: Mapping[str, NodeKind]) -> Program:

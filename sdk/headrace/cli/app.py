@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import demo, dev, init, instances, processes, views, watch
+from . import blocked, demo, dev, init, instances, processes, views, watch
 from .exits import HELP
 
 app = typer.Typer(
@@ -48,3 +48,4 @@ processes.add_to(app)
 instances.add_to(app)
 views.add_to(app)
 watch.add_to(app)
+blocked.add_to(app)

@@ -94,6 +94,13 @@ def _specific(kind: str, fields: Mapping[str, Any]) -> list[str]:
             return [str(fields.get("signal", "")), f"due {local_time(moment(due), 'milliseconds')}" if due else ""]
         case "routed":
             return [f"to {fields.get('key')}"]
+        case "unblocked":
+            skipped = "the event that blocked it was left out" if fields.get("skipped") else ""
+            return [
+                f"by {fields['actor']}" if fields.get("actor") else "",
+                f"{fields.get('parked', 0)} parked",
+                skipped,
+            ]
         case "ended" | "blocked":
             return [str(fields.get("status", "")), str(fields.get("reason", "")), _error(fields)]
         case _:

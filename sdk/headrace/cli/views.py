@@ -130,12 +130,22 @@ def _print_instance(snapshot: Snapshot) -> None:
         table.add_row("waiting for" if wait.kind != "task" else "running", f"{wait}{where}{attempt}{until}")
     if snapshot.reason:
         table.add_row("reason", snapshot.reason)
+    if snapshot.status == "blocked":
+        table.add_row("parked", _parked(snapshot))
     if snapshot.error is not None:
         where = f" (at {snapshot.error.node})" if snapshot.error.node else ""
         table.add_row("error", f"{snapshot.error.type}: {snapshot.error.message}{where}", style="red")
         if snapshot.error.traceback:
             table.add_row("", snapshot.error.traceback.rstrip())
     console().print(table)
+
+
+def _parked(snapshot: Snapshot) -> str:
+    """What waits for a blocked instance, and how it goes on."""
+    count = f"{snapshot.parked} event{'s' if snapshot.parked != 1 else ''}"
+    if snapshot.guilty:
+        count += ", the first of which could not be applied"
+    return f"{count}; when the reason is mended: headrace unblock {snapshot.id}"
 
 
 def summary(item: Snapshot) -> dict[str, Any]:
