@@ -11,7 +11,8 @@ import headrace_broker.errors
 
 EXPECTED = """
     Client ConfigurationError Flow FlowError FlowNotFound GiveUp Handle HeadraceError InstanceBlocked InstanceCancelled
-    InstanceExists InstanceFailed InstanceFinished InstanceNotBlocked InstanceNotFound InvalidFlow InvalidInstanceId InvalidTask
+    InstanceExists InstanceFailed InstanceFinished InstanceNotBlocked InstanceNotFound InvalidFlow InvalidInstanceId
+    InvalidTask
     PayloadMismatch PayloadNotSerializable PayloadTooLarge RetryAfter RetryPolicy ServerUnreachable Signal SignalTimeout
     Start StartAnswer SyncClient SyncHandle Task TaskContext TaskTimedOut UnknownRoute WorkerLost
     __version__ current_context task
