@@ -42,6 +42,9 @@
     │   ├── SignalTimeout
     │   ├── WorkerLost
     │   └── UnknownRoute
+    ├── QuarantineError
+    │   ├── QuarantineEntryNotFound
+    │   └── QuarantineRetryRefused    it has no place to go back to
     ├── MessageError                  bytes from a stream that are no message of ours
     └── Fenced                        another owner holds the partition
 
@@ -308,6 +311,24 @@ class UnknownRoute(TaskError):
     """The router gave a key that no branch takes."""
 
     code = "unknown_route"
+
+
+class QuarantineError(HeadraceError):
+    """The request does not fit the quarantined entry."""
+
+    code = "quarantine_error"
+
+
+class QuarantineEntryNotFound(QuarantineError):
+    """No such entry is in quarantine."""
+
+    code = "quarantine_entry_not_found"
+
+
+class QuarantineRetryRefused(QuarantineError):
+    """The quarantined entry cannot go back to where it came from."""
+
+    code = "quarantine_retry_refused"
 
 
 class MessageError(HeadraceError):

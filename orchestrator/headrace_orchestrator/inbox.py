@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, cast
 
-from headrace_broker import codec, values
+from headrace_broker import raw_signals, values
 from headrace_broker.errors import HeadraceError, MessageError
-from headrace_broker.ids import DispatchId, check_instance_id
+from headrace_broker.ids import DispatchId
 from headrace_broker.instances import parse_timer_member
 from headrace_broker.keys import PartitionKeys, partition_of
 from headrace_broker.messages import (
@@ -33,8 +33,6 @@ Source = Literal["events", "starts", "signals", "timers", "leases", "repair"]
 """Where an item came from. The first three have a cursor in `meta`."""
 
 CURSORS: Final[tuple[Source, ...]] = ("events", "starts", "signals")
-NAME_LIMIT: Final = 256
-"""Bytes of a signal's name in UTF-8."""
 RawEntry = tuple[str, dict[bytes, bytes]]
 
 
@@ -177,18 +175,8 @@ def _start(keys: PartitionKeys, id: str, fields: dict[bytes, bytes]) -> Item:
 
 
 def _raw_signal(id: str, fields: dict[bytes, bytes]) -> Item:
-    try:
-        instance = check_instance_id(fields[b"instance"].decode())
-        name = fields[b"name"].decode()
-    except KeyError as error:
-        raise MessageError(f"A raw signal has the fields instance, name and payload; {error} is missing.") from None
-    if not 1 <= len(fields[b"name"]) <= NAME_LIMIT or not name.isprintable():
-        raise MessageError(f"A signal's name has 1 to {NAME_LIMIT} printable bytes; got {name[:40]!r}.")
-    payload = fields.get(b"payload", b"null")
-    codec.check_size(payload, codec.PAYLOAD_LIMIT)
-    codec.check_json(payload)
-    event = SignalMessage(instance, name, values.inline(payload, "j"), actor="raw")
-    return Item("signals", id, instance, None, event)
+    event = raw_signals.parse(fields)
+    return Item("signals", id, event.instance, None, event)
 
 
 def references(item: Item) -> list[str]:

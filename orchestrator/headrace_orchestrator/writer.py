@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
 
-from headrace_broker import history, messages, records
+from headrace_broker import history, messages, quarantine, records
 from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.connection import Argument, Command
 from headrace_broker.ids import entry_of
@@ -16,10 +15,6 @@ from headrace_broker.values import Value, reference
 
 from .engine.model import Dispatch, Draft
 from .inbox import Item, after
-
-QUARANTINE_LIMIT: Final = 10_000
-RAW_LIMIT: Final = 4096
-"""Bytes kept of each field of a quarantined entry."""
 
 SlotValue = Callable[[Draft, str], Value]
 
@@ -56,7 +51,11 @@ def write(
     _write_revokes(commands, keys, drafts, items, streams)
     for item in items:
         if item.reason is not None:
-            commands.append(_quarantined(keys, item))
+            commands.append(
+                quarantine.write(
+                    keys, item.source, item.id, item.instance, item.reason, item.raw or {}, parked=item.parked
+                )
+            )
         if item.dropped_keys:
             commands.append(("DEL", *item.dropped_keys))
     for source, stream in (("events", keys.events), ("starts", keys.starts)):
@@ -194,22 +193,3 @@ def _write_revokes(
     for stream, ids in entries.items():
         commands.append(("XACK", keys.tasks(stream), GROUP, *ids))
         commands.append(("XDEL", keys.tasks(stream), *ids))
-
-
-def _quarantined(keys: PartitionKeys, item: Item) -> Command:
-    raw: list[Argument] = []
-    for name, value in (item.raw or {}).items():
-        raw += (b"raw:" + name[:100], value[:RAW_LIMIT])
-    fields: list[Argument] = [
-        "source",
-        item.source,
-        "entry",
-        item.id,
-        "instance",
-        item.instance,
-        "reason",
-        item.reason or "",
-    ]
-    if item.parked:
-        fields += ("parked", "1")
-    return ("XADD", keys.quarantine, "MAXLEN", "~", QUARANTINE_LIMIT, "*", *fields, *raw)

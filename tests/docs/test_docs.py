@@ -130,12 +130,15 @@ def _commands() -> dict[str, Any]:
 
 
 def _options(command: Any) -> set[str]:
-    return {
+    """Those of a command, or of all commands in a group."""
+    within = getattr(command, "commands", {}).values()
+    own = {
         name
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
         if name.startswith("-")
-    } | {"-h", "--help"}
+    }
+    return own.union({"-h", "--help"}, *map(_options, within))
 
 
 def _check(line: CommandLine) -> None:
@@ -146,6 +149,9 @@ def _check(line: CommandLine) -> None:
         return
     name, *rest = line.arguments
     command = group.commands[name]
+    if hasattr(command, "commands") and rest:
+        name, *rest = rest
+        command = command.commands[name]
     if line.whole:
         command.make_context(name, rest)
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import blocked, demo, dev, init, instances, processes, views, watch
+from . import blocked, demo, dev, init, instances, processes, quarantine, views, watch
 from .exits import HELP
 
 app = typer.Typer(
@@ -49,3 +49,4 @@ instances.add_to(app)
 views.add_to(app)
 watch.add_to(app)
 blocked.add_to(app)
+quarantine.add_to(app)

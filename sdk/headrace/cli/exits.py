@@ -15,6 +15,7 @@ from headrace_broker.errors import (
     InvalidInstanceId,
     InvalidRequest,
     PayloadError,
+    QuarantineEntryNotFound,
     ServerFull,
     ServerUnreachable,
     UnknownSignal,
@@ -31,7 +32,7 @@ INTERRUPTED: Final = 130
 
 HELP: Final = (
     "Exit codes: 0 done; 1 the answer is no (failed, cancelled, id taken, time up); 2 wrong option, input or setting; "
-    "3 no such instance or flow; 4 server unreachable or full; 130 Ctrl-C or SIGTERM."
+    "3 no such instance, flow or entry; 4 server unreachable or full; 130 Ctrl-C or SIGTERM."
 )
 
 
@@ -40,7 +41,7 @@ def exit_code(error: BaseException) -> int:
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED
-        case FlowNotFound() | InstanceNotFound():
+        case FlowNotFound() | InstanceNotFound() | QuarantineEntryNotFound():
             return NOT_FOUND
         case ServerUnreachable() | EmbeddedServerError() | ServerFull():
             return UNREACHABLE
