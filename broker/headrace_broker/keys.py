@@ -141,6 +141,10 @@ class PartitionKeys:
         return f"{self.tag}:starts"
 
     @cached_property
+    def outbox(self) -> str:
+        return f"{self.tag}:outbox"
+
+    @cached_property
     def timers(self) -> str:
         return f"{self.tag}:timers"
 
@@ -232,6 +236,7 @@ _PARTITION_KINDS: tuple[tuple[re.Pattern[str], str, End], ...] = (
     (re.compile(r"owner"), "owner", "ttl"),
     (re.compile(r"events"), "events", "trimmed"),
     (re.compile(r"starts"), "starts", "trimmed"),
+    (re.compile(r"outbox"), "outbox", "trimmed"),
     (re.compile(r"timers"), "timers", "owner"),
     (re.compile(r"quarantine"), "quarantine", "trimmed"),
     (re.compile(r"missing"), "missing", "owner"),

@@ -49,6 +49,7 @@ PARTITION_KEYS: dict[str, Callable[[str], str]] = {
     "timers": lambda _: PARTITION.timers,
     "quarantine": lambda _: PARTITION.quarantine,
     "missing": lambda _: PARTITION.missing,
+    "outbox": lambda _: PARTITION.outbox,
     "by_status": PARTITION.by_status,
     "by_flow": PARTITION.by_flow,
     "tasks": PARTITION.tasks,
@@ -71,7 +72,7 @@ BY_INCARNATION = {"archive", "state", "outputs", "history", "parked", "value"}
 ENDS = {
     "permanent": {"namespace", "queues", "workers", "flows", "flow", "definition", "meta", "tasks"},
     "ttl": {"worker", "owner", "request"},
-    "trimmed": {"signals", "events", "starts", "quarantine"},
+    "trimmed": {"signals", "events", "starts", "outbox", "quarantine"},
     "owner": {"timers", "missing", "by_status", "by_flow"},
     "instance": {"header", *BY_INCARNATION},
 }

@@ -28,11 +28,13 @@ USAGE: Final = 2
 """A wrong option, input or setting; doing it again changes nothing."""
 NOT_FOUND: Final = 3
 UNREACHABLE: Final = 4
+WARNINGS: Final = 5
+"""`doctor` found nothing but warnings."""
 INTERRUPTED: Final = 130
 
 HELP: Final = (
     "Exit codes: 0 done; 1 the answer is no (failed, cancelled, id taken, time up); 2 wrong option, input or setting; "
-    "3 no such instance, flow or entry; 4 server unreachable or full; 130 Ctrl-C or SIGTERM."
+    "3 no such instance, flow or entry; 4 server unreachable or full; 5 warnings only (doctor); 130 Ctrl-C or SIGTERM."
 )
 
 

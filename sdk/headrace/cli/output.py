@@ -33,7 +33,7 @@ _writing = threading.Lock()
 def console() -> Console:
     """Stdout. A pipe gets plain text, and tables as wide as they need."""
     terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 200)
+    return Console(highlight=False, markup=False, soft_wrap=not terminal, width=None if terminal else 200)
 
 
 def print_json(data: object) -> None:

@@ -58,7 +58,7 @@ def ls(
     table.add_column("REASON", overflow="fold")
     for item in page.items:
         table.add_row(item.id, age(item.at), item.source, item.instance, item.reason)
-    console().print(table, markup=False)
+    console().print(table)
     if page.cursor is not None:
         note(f"there may be more: --cursor {page.cursor}")
 
