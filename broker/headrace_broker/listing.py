@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from . import wire
-from .connection import Command
+from .connection import Command, Reply, is_wrong_type, raise_error
 from .conversations import Conversation, ask
 from .errors import ConfigurationError, MessageError
 from .instances import STATUSES, Status, parse_index_member
@@ -168,7 +168,7 @@ def _indexes(keys: PartitionKeys, which: Filter, by_flow: bool) -> Sequence[str]
 
 
 def _read_headers(found: Sequence[_Found]) -> Conversation[list[Snapshot | None]]:
-    """The headers of index members; None for one that is gone, or no member of ours."""
+    """The headers of index members; None for one that is gone, cannot be read, or is no member of ours."""
     names: list[tuple[str, str]] = []
     for place in found:
         try:
@@ -177,23 +177,21 @@ def _read_headers(found: Sequence[_Found]) -> Conversation[list[Snapshot | None]
             names.append(("", ""))
     if not names:
         return []
-    replies = yield from ask(
-        *(("HGETALL", place.partition.header(name)) for place, (_, name) in zip(found, names, strict=True))
-    )
+    replies = yield [("HGETALL", place.partition.header(name)) for place, (_, name) in zip(found, names, strict=True)]
     snapshots = [_snapshot(name, inc, fields) for (inc, name), fields in zip(names, replies, strict=True)]
     older = [number for number, snapshot in enumerate(snapshots) if snapshot is None and names[number][0]]
     if older:
-        replies = yield from ask(*(("HGETALL", found[number].partition.archive(names[number][0])) for number in older))
+        replies = yield [("HGETALL", found[number].partition.archive(names[number][0])) for number in older]
         for number, fields in zip(older, replies, strict=True):
             snapshots[number] = _snapshot(names[number][1], names[number][0], fields)
     return snapshots
 
 
-def _snapshot(instance: str, incarnation: str, fields: Sequence[bytes]) -> Snapshot | None:
-    if not fields:
+def _snapshot(instance: str, incarnation: str, reply: Reply) -> Snapshot | None:
+    if not reply or is_wrong_type(reply):
         return None
     try:
-        snapshot = decode_header(instance, fields)
+        snapshot = decode_header(instance, raise_error(reply))
     except MessageError:
         return None
     return snapshot if snapshot.incarnation == incarnation else None

@@ -115,7 +115,7 @@ class Quarantined:
             try:
                 raw_signals.parse(self.raw)
             except (HeadraceError, ValueError) as error:
-                return f"it is no raw signal: {error}"
+                return f"it is no raw signal: {str(error).rstrip('.')}"
             return None
         if self.source in ("events", "starts") and FIELD in self.raw:
             return None

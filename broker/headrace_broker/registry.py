@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 from . import scripting
+from .connection import Reply, raise_error
 from .conversations import Conversation, ask
 from .definitions import Definition
-from .errors import FlowNotFound
+from .errors import FlowNotFound, MessageError, ServerError
 from .keys import Keys
 
 _CHUNK = 256
@@ -51,11 +53,11 @@ def load_definition(keys: Keys, digest: str) -> Conversation[Definition | None]:
 
 
 def current_flow(keys: Keys, name: str) -> Conversation[FlowRecord]:
-    """The flow's current record. Raises `FlowNotFound`, which lists the flows there are."""
+    """The flow's current record. Raises `FlowNotFound`, which lists the flows there are, and `MessageError`."""
     (fields,) = yield from ask(("HMGET", keys.flow(name), "version", "hash", "schema"))
-    version, digest, schema = fields
+    version, digest, _ = fields
     if version is not None and digest is not None:
-        return FlowRecord(name, int(version), digest.decode(), (schema or b"").decode())
+        return _record(name, fields)
     known = yield from flow_names(keys)
     listed = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
     raise FlowNotFound(
@@ -72,13 +74,26 @@ def flow_names(keys: Keys) -> Conversation[list[str]]:
 
 
 def list_flows(keys: Keys) -> Conversation[list[FlowRecord]]:
-    """The current records of all registered flows, by name."""
+    """The current records of all registered flows that can be read, by name."""
     names = yield from flow_names(keys)
     records: list[FlowRecord] = []
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
-        replies = yield from ask(*(("HMGET", keys.flow(name), "version", "hash", "schema") for name in chunk))
-        for name, (version, digest, schema) in zip(chunk, replies, strict=True):
-            if version is not None and digest is not None:
-                records.append(FlowRecord(name, int(version), digest.decode(), (schema or b"").decode()))
+        replies = yield [("HMGET", keys.flow(name), "version", "hash", "schema") for name in chunk]
+        for name, reply in zip(chunk, replies, strict=True):
+            try:
+                records.append(_record(name, reply))
+            except MessageError:  # `headrace doctor` tells
+                continue
     return records
+
+
+def _record(name: str, reply: Reply) -> FlowRecord:
+    """Raises `MessageError`."""
+    try:
+        version, digest, schema = cast("list[bytes | None]", raise_error(reply))
+        return FlowRecord(name, int(version or b""), (digest or b"").decode(), (schema or b"").decode())
+    except (ServerError, ValueError) as error:
+        raise MessageError(
+            f"The record of flow {name!r} cannot be read: {error}. A worker or client that has the flow stores it anew."
+        ) from None

@@ -101,7 +101,7 @@ def decode_header(instance: str, reply: Sequence[bytes]) -> Snapshot:
             parked=int(fields.get("parked", 0)),
             guilty=fields.get("guilty") == b"1",
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, OverflowError, ValueError) as error:
         raise MessageError(f"The header of instance {instance!r} cannot be read: {error!r}.") from None
 
 
