@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,24 +55,20 @@ def shell(bench: Bench, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 
 class TestStreams:
-    @pytest.mark.parametrize(
-        ("source", "stream"),
-        [
-            ("events", lambda bench: bench.part.events),
-            ("starts", lambda bench: bench.part.starts),
-            ("signals", lambda bench: bench.keys.signals),
-        ],
-    )
-    def test_an_inbox(self, bench: Bench, shell: Shell, source: str, stream: Callable[[Bench], str]) -> None:
-        bench.call("XADD", stream(bench), "*", "m", b"\xffrubbish", "note", "[bold]x[/bold]")
+    @pytest.mark.parametrize("source", ["events", "starts", "signals"])
+    def test_an_inbox(self, bench: Bench, shell: Shell, source: str) -> None:
+        stream = bench.keys.signals if source == "signals" else getattr(bench.part, source)
+        bench.call("XADD", stream, "*", "m", b"\xffrubbish", "note", "[bold]x[/bold]")
         steps(bench.orchestrator())
         (found,) = shell.quarantined()
         assert found["source"] == source
         shown = shell("quarantine", "show", found["entry"])
         assert found["reason"] in " ".join(shown.split())
         assert "[bold]x[/bold]" in shown
-        assert shell.findings()["quarantine"]["about"] == [found["entry"]]
-        assert shell.code == 5 or "error" in {one["severity"] for one in shell.findings().values()}
+        findings = shell.findings()
+        assert findings.keys() == {"quarantine"}
+        assert findings["quarantine"]["about"] == [found["entry"]]
+        assert shell.code == 5, "warnings only"
 
     def test_a_task_stream(self, bench: Bench, shell: Shell) -> None:
         """A worker found it and says so; or it died of it, and its lease ran out."""
