@@ -86,6 +86,18 @@ def test_every_command_and_option_is_in_the_reference() -> None:
                 assert one in _options(command), f"cli.md names {one}, which `headrace {name}` does not have"
 
 
+def test_every_finding_of_doctor_is_in_the_reference() -> None:
+    page = CLI.read_text("utf-8")
+    table = page[page.index("| code | severity |") : page.index("## `headrace unblock")]
+    documented = {
+        code for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for code in re.findall(r"\w+", cell)
+    }
+    sources = [(ROOT / "sdk/headrace/cli" / name).read_text("utf-8") for name in ("checks.py", "doctor.py")]
+    found = {code for text in sources for code in re.findall(r'Finding\(\s*"(\w+)"', text)}
+    lags = set(re.findall(r'"(\w+_lag)"', sources[0]))
+    assert documented == found | lags
+
+
 def test_every_setting_is_in_the_reference() -> None:
     documented = set(re.findall(r"^\| `(HEADRACE_\w+)`", CLI.read_text("utf-8"), re.MULTILINE))
     assert documented == {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
