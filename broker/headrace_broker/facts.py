@@ -100,6 +100,8 @@ class Facts:
     partitions: tuple[PartitionFacts, ...] | None = None
     problems: tuple[str, ...] = ()
     """Keys of the whole namespace that cannot be read."""
+    left_out: tuple[str, ...] = ()
+    """What there is too much of to look at all."""
     signals: Inbox = Inbox(0, None)
     queues: tuple[QueueFacts, ...] = ()
     workers: tuple[WorkerRecord, ...] = ()
@@ -131,11 +133,12 @@ def read_facts(name: str) -> Conversation[Facts]:
         return Facts(name, server_ms, server, (), (problem,))
     namespace = Namespace(keys, int(count))
     problems: list[str] = []
+    left_out: list[str] = []
     partitions = yield from _partitions(namespace)
     signals = yield from _inboxes([keys.signals], problems)
-    queues = yield from _queues(namespace, problems)
+    queues = yield from _queues(namespace, problems, left_out)
     workers, unreadable = yield from _workers(keys, server_ms, problems)
-    flows = yield from _flows(keys, problems)
+    flows = yield from _flows(keys, problems, left_out)
     blocked = yield from _blocked(namespace, problems)
     quarantined, newest = yield from _quarantine(namespace, problems)
     return Facts(
@@ -144,6 +147,7 @@ def read_facts(name: str) -> Conversation[Facts]:
         server,
         partitions,
         tuple(problems),
+        tuple(left_out),
         signals[0],
         queues,
         workers,
@@ -250,11 +254,11 @@ def _inboxes(streams: Sequence[str], problems: list[str]) -> Conversation[list[I
     return found
 
 
-def _queues(namespace: Namespace, problems: list[str]) -> Conversation[tuple[QueueFacts, ...]]:
+def _queues(namespace: Namespace, problems: list[str], left_out: list[str]) -> Conversation[tuple[QueueFacts, ...]]:
     (members,) = yield [("SMEMBERS", namespace.keys.queues)]
-    names = sorted(_texts(_checked(members, namespace.keys.queues, problems)))
+    names = _some("task streams", _texts(_checked(members, namespace.keys.queues, problems)), left_out)
     found: list[QueueFacts] = []
-    for name in names[:_STREAMS]:
+    for name in names:
         length, tasks = 0, set[str]()
         for start in range(0, namespace.partitions, _CHUNK):
             streams = [keys.tasks(name) for keys in namespace.all_partitions[start : start + _CHUNK]]
@@ -301,11 +305,11 @@ def _workers(
     return tuple(records), tuple(unreadable)
 
 
-def _flows(keys: Keys, problems: list[str]) -> Conversation[tuple[FlowFacts, ...]]:
+def _flows(keys: Keys, problems: list[str], left_out: list[str]) -> Conversation[tuple[FlowFacts, ...]]:
     (members,) = yield [("SMEMBERS", keys.flows)]
-    names = sorted(_texts(_checked(members, keys.flows, problems)))
+    names = _some("flows", _texts(_checked(members, keys.flows, problems)), left_out)
     found: list[FlowFacts] = []
-    for name in names[:_STREAMS]:
+    for name in names:
         (record,) = yield [("HMGET", keys.flow(name), "version", "hash")]
         version, hash = _pair(record)
         if not version.isdigit() or not hash:
@@ -361,6 +365,13 @@ def _checked(reply: Reply, key: str, problems: list[str]) -> Any:
         problems.append(f"{key}: {reply}")
         return None
     return reply
+
+
+def _some(what: str, names: Sequence[str], left_out: list[str]) -> list[str]:
+    """The first by name, and a word about the others."""
+    if len(names) > _STREAMS:
+        left_out.append(f"{len(names) - _STREAMS} {what}")
+    return sorted(names)[:_STREAMS]
 
 
 def _pair(reply: Reply) -> tuple[bytes, bytes]:

@@ -185,7 +185,7 @@ class Partition:
                 self._drop(item, drafts)
                 continue
             draft = drafts.get(instance.id) or drafts.setdefault(instance.id, Draft(instance))
-            problem = self._problem(instance, problems)
+            problem = self._problem(instance, problems) if problems or instance.damage is not None else None
             if type(item.event) in RESUMPTIONS:
                 resume(draft, cast("Resumption", item.event), problem, fault)
             elif fault is not None:
@@ -279,7 +279,7 @@ class Partition:
         for item in items:
             if item.event is None and not item.instance:
                 continue
-            if isinstance(item.event, UnblockMessage):  # a person may have mended its records
+            if type(item.event) is UnblockMessage:  # a person may have mended its records
                 self._caches.instances.remove(item.instance)
             cached = self._caches.instances.get(item.instance)
             if cached is None or (item.incarnation is not None and cached.incarnation != item.incarnation):

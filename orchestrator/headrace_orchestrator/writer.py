@@ -88,7 +88,8 @@ def _write_instance(commands: list[Command], keys: PartitionKeys, draft: Draft) 
         commands += [("PERSIST", key) for key in draft.adopt]
     if draft.drop:
         commands.append(("DEL", *draft.drop))
-    _write_parked(commands, keys, draft)
+    if draft.parked or draft.unparked is not None or draft.lacks_definition is not None:
+        _write_parked(commands, keys, draft)
     if draft.history:
         commands.append(("RPUSH", keys.history(incarnation), history.pack(draft.history)))
     if status in ENDED:

@@ -65,7 +65,7 @@ def test_what_is_well_has_no_findings() -> None:
 @pytest.mark.parametrize(
     ("facts", "code", "severity", "about", "words"),
     [
-        (with_server(refused={"INFO": "NOPERM"}), "server_refuses", "warning", (), "refuses INFO"),
+        (with_server(refused={"INFO": "NOPERM"}, eviction=None), "server_refuses", "warning", (), "refuses INFO"),
         (with_server(kind=None, version=None), "server_unknown", "error", (), "neither Redis nor Valkey"),
         (with_server(version="6.2.1"), "server_too_old", "error", (), "Redis 6.2.1"),
         (with_server(loading=True), "server_loading", "error", (), "loading"),
@@ -122,6 +122,7 @@ def test_a_clock_that_is_off(offset: int) -> None:
     [
         with_server(kind="valkey", version="9.1.0"),
         with_server(fsync="always"),
+        with_server(fsync=None, refused={"CONFIG": "unknown command"}),
         with_server(append_only=None, fsync=None, eviction=None, used_memory=None, max_memory=None),
         with_server(max_memory=0, used_memory=10**12),
         with_server(used_memory=69),

@@ -41,7 +41,8 @@ Check = Callable[[Facts], Iterator[Finding]]
 
 def server(facts: Facts) -> Iterator[Finding]:
     found = facts.server
-    if found.refused:
+    unknown = None in (found.kind, found.append_only, found.eviction, found.used_memory)
+    if found.refused and unknown:
         commands = ", ".join(sorted(found.refused))
         yield Finding(
             "server_refuses",
@@ -49,7 +50,7 @@ def server(facts: Facts) -> Iterator[Finding]:
             f"The server refuses {commands}, so some of what is checked here is not known.",
             f"Allow them to this user, or look at the server's own console: persistence on, maxmemory-policy {POLICY}.",
         )
-    elif found.kind is None:
+    elif not found.refused and found.kind is None:
         yield Finding(
             "server_unknown", "error", "The server is neither Redis nor Valkey.", "Use Redis 7.0 or newer, or Valkey."
         )

@@ -102,6 +102,7 @@ def _summary(facts: Facts, offset_ms: int) -> dict[str, str]:
         "workers": f"{len(facts.workers)}, serving {len({s for w in facts.workers for s in w.streams})} queues",
         "tasks": f"{sum(queue.length for queue in facts.queues):,} handed out or waiting",
         "flows": str(len(facts.flows)),
+        **({"left out": ", ".join(facts.left_out)} if facts.left_out else {}),
     }
 
 
@@ -127,6 +128,7 @@ def _plain(facts: Facts, offset_ms: int) -> dict[str, Any]:
         "flows": [flow.name for flow in facts.flows],
         "blocked": sum(part.blocked for part in facts.partitions or ()),
         "quarantined": facts.quarantined,
+        "left_out": facts.left_out,
     }
 
 
