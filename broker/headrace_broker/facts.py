@@ -6,7 +6,7 @@ in `problems`, and the rest is read all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -20,6 +20,7 @@ from .keys import Keys
 from .messages import FIELD, TaskMessage
 from .namespace import FORMAT, MAX_PARTITIONS, Namespace
 from .quarantine import Quarantined, list_quarantine
+from .server_facts import ServerFacts, read_server
 from .snapshots import Snapshot, decode_header
 from .workers import WorkerRecord
 
@@ -30,24 +31,6 @@ _STREAMS: Final = 200
 """Task streams, and flows, that are looked at."""
 _SAMPLE: Final = 32
 """Tasks at the head of each task stream whose names are read."""
-
-
-@dataclass(frozen=True)
-class ServerFacts:
-    """None is what the server does not tell; `refused` says which commands it refuses, and how."""
-
-    kind: str | None
-    version: str | None
-    refused: Mapping[str, str]
-    append_only: bool | None
-    fsync: str | None
-    failed_writes: tuple[str, ...]
-    """Fields of INFO persistence that do not say ok."""
-    loading: bool
-    eviction: str | None
-    used_memory: int | None
-    max_memory: int | None
-    """0: no limit."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +104,7 @@ def read_facts(name: str) -> Conversation[Facts]:
     if isinstance(time, ServerError):
         raise time
     server_ms = int(time[0]) * 1000 + int(time[1]) // 1000
-    server = yield from _server()
+    server = yield from read_server()
     (opened,) = yield [("HMGET", keys.namespace, "partitions", "format")]
     if opened == [None, None]:
         return Facts(name, server_ms, server)
@@ -157,56 +140,6 @@ def read_facts(name: str) -> Conversation[Facts]:
         quarantined,
         newest,
     )
-
-
-def _server() -> Conversation[ServerFacts]:
-    asked: list[Command] = [
-        *(("INFO", "server"), ("INFO", "persistence"), ("INFO", "memory")),
-        *(("CONFIG", "GET", "appendonly"), ("CONFIG", "GET", "appendfsync"), ("CONFIG", "GET", "maxmemory-policy")),
-    ]
-    replies = yield asked
-    refused = {
-        str(command[0]): str(reply)
-        for command, reply in zip(asked, replies, strict=True)
-        if isinstance(reply, ServerError)
-    }
-    info = {name: value for reply in replies[:3] for name, value in _info(reply)}
-    append_only, fsync, eviction = (_setting(reply) for reply in replies[3:])
-    kind = "valkey" if "valkey_version" in info else "redis" if "redis_version" in info else None
-    on = info.get("aof_enabled") or {"yes": "1", "no": "0"}.get(append_only or "")
-    return ServerFacts(
-        kind,
-        info.get("valkey_version") or info.get("redis_version"),
-        refused,
-        None if on is None else on == "1",
-        fsync,
-        tuple(name for name in _WRITES if info.get(name, "ok") != "ok"),
-        info.get("loading") == "1",
-        eviction or info.get("maxmemory_policy"),
-        _number(info.get("used_memory")),
-        _number(info.get("maxmemory")),
-    )
-
-
-_WRITES: Final = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
-
-
-def _info(reply: Reply) -> Iterator[tuple[str, str]]:
-    if isinstance(reply, bytes):
-        for line in reply.decode(errors="replace").splitlines():
-            name, colon, value = line.partition(":")
-            if colon:
-                yield name, value
-
-
-def _setting(reply: Reply) -> str | None:
-    if isinstance(reply, ServerError) or not reply or len(reply) < 2:
-        return None
-    return cast(bytes, reply[1]).decode(errors="replace")
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _partitions(namespace: Namespace) -> Conversation[tuple[PartitionFacts, ...]]:

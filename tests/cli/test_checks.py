@@ -9,8 +9,9 @@ import pytest
 
 from headrace.cli import checks
 from headrace.cli.checks import Finding, examine
-from headrace_broker.facts import Facts, FlowFacts, Inbox, PartitionFacts, QueueFacts, ServerFacts
+from headrace_broker.facts import Facts, FlowFacts, Inbox, PartitionFacts, QueueFacts
 from headrace_broker.quarantine import Quarantined
+from headrace_broker.server_facts import ServerFacts
 from headrace_broker.snapshots import Snapshot, moment
 from headrace_broker.workers import WorkerRecord
 
