@@ -134,9 +134,9 @@ class Resume:
             block(draft, self.now, problem, guilty=guilty and not skipped)
         elif blame is not None:
             block(draft, self.now, Problem(blame), guilty=bool(items))
-            for item in items[:1]:
-                item.reason, item.parked = blame, True
-                self.replayed.append(item)
+            if items and not (guilty and not skipped):  # else it is in quarantine already
+                items[0].reason, items[0].parked = blame, True
+                self.replayed.append(items[0])
         else:
             draft.unparked += self._replay(draft, items)
             self._finish(draft, backlog.length - draft.unparked)

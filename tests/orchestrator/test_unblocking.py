@@ -98,6 +98,7 @@ class TestAMendedBug:
             assert (snapshot.status, snapshot.parked, snapshot.guilty) == ("blocked", 1, True)
             assert snapshot.reason == "ZeroDivisionError: a bug in the engine"
         assert trace(bench, "bad") == ["blocked", "unblocked", "blocked", "unblocked", "blocked"]
+        assert len(bench.quarantine()) == 1, "it is the same event"
         poison.fails = False
         bench.unblock("bad")
         settle(stopped.orchestrator, stopped.hand)
@@ -112,6 +113,27 @@ class TestAMendedBug:
         bench.cancel("bad")
         settle(stopped.orchestrator, stopped.hand)
         assert bench.status("bad") == "cancelled"
+
+    def test_skip_when_the_next_is_guilty_too(self, bench: Bench, poison: Poisoned) -> None:
+        fork = flows.fork("fork", None, x=1, y=2)
+        nodes = (fork, flows.task("poison", None), flows.task("poison", None))
+        incarnation = bench.start("bad", bench.register(Definition("bad", nodes)))
+        orchestrator, hand = bench.orchestrator(), bench.hand()
+        steps(orchestrator)
+        assert hand.work() == 2
+        steps(orchestrator)
+        second = parked(bench, incarnation)[1]
+        bench.unblock("bad", skip=True)
+        steps(orchestrator)
+        assert parked(bench, incarnation) == [second]
+        snapshot = bench.snapshot("bad")
+        assert (snapshot.status, snapshot.parked, snapshot.guilty) == ("blocked", 1, True)
+        assert [entry["parked"] for entry in bench.quarantine()] == ["1", "1"]
+        poison.fails = False
+        bench.unblock("bad")
+        steps(orchestrator)
+        assert (bench.snapshot("bad").status, bench.snapshot("bad").parked) == ("running", 0)
+        assert len(completions(bench)) == 1, "the first was left out"
 
     def test_a_timer_and_a_start_that_failed(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(self: object, *_: object) -> None:

@@ -20,7 +20,7 @@ _PAGE = 200
 
 def unblock(
     id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The instance's id; or use --all.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="The instance's id; or use --all.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All blocked instances.")] = False,
     flow: Annotated[str | None, typer.Option("--flow", help="With --all: only of this flow.")] = None,

@@ -29,7 +29,7 @@ group = typer.Typer(
 
 EntryId = Annotated[str, typer.Argument(metavar="ENTRY", help="As `quarantine ls` names it.")]
 EntryIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[ENTRY]...", help="As `quarantine ls` names them.", show_default=False)
+    list[str] | None, typer.Argument(metavar="ENTRY", help="As `quarantine ls` names them.", show_default=False)
 ]
 Every = Annotated[bool, typer.Option("--all", help="All entries that are there now.")]
 
