@@ -164,6 +164,10 @@ class SyncClient:
         """As `Client.cancel`."""
         self._background.run(lambda client: client.cancel(id, reason=reason, actor=actor))
 
+    def unblock(self, id: str, *, skip: bool = False, actor: str = "") -> None:
+        """As `Client.unblock`."""
+        self._background.run(lambda client: client.unblock(id, skip=skip, actor=actor))
+
     def get(self, id: str) -> Snapshot:
         """As `Client.get`."""
         return self._background.run(lambda client: client.get(id))
