@@ -15,6 +15,7 @@ defaults. A change that breaks this raises `VERSION`. Nothing is pickled; anythi
 | 7 | `GarbageMessage` | events | child |
 | 8 | (later) relayed, from another partition's outbox | events | owner |
 | 9 | (later) continuation of a wide decision | events | owner |
+| 11 | `DeleteMessage` | events | client |
 
 Entries of `SignalMessage` and `CancelMessage` carry a second field `inc`: the incarnation that the script saw, since
 only the script knows it. Times are milliseconds since the epoch by the server's clock, durations milliseconds.
@@ -141,6 +142,18 @@ class CancelMessage(NamedTuple):
     traceparent: str = ""
 
 
+class DeleteMessage(NamedTuple):
+    """An ended instance is due for deletion: a script has marked it so, this only tells the owner now (ADR 6).
+
+    Its entry carries `inc`, `flow` and `status`.
+    """
+
+    instance: str
+    request: str = ""
+    actor: str = ""
+    traceparent: str = ""
+
+
 class GarbageMessage(NamedTuple):
     """A child found an entry in a task stream that is no task message; the owner quarantines it."""
 
@@ -150,7 +163,16 @@ class GarbageMessage(NamedTuple):
     reason: str
 
 
-Message = TaskMessage | StartMessage | ResultMessage | StartedMessage | SignalMessage | CancelMessage | GarbageMessage
+Message = (
+    TaskMessage
+    | StartMessage
+    | ResultMessage
+    | StartedMessage
+    | SignalMessage
+    | CancelMessage
+    | GarbageMessage
+    | DeleteMessage
+)
 
 
 M = TypeVar("M", bound=Message)
@@ -229,12 +251,22 @@ _READERS: Final[Mapping[type[Message], _Reader]] = {
         SignalMessage: (_NAME, _NAME, _BYTES, _TEXT, _TEXT, _TEXT),
         CancelMessage: (_NAME, _TEXT, _TEXT, _TEXT, _TEXT),
         GarbageMessage: (_NAME, _NAME, _BYTES, _TEXT),
+        DeleteMessage: (_NAME, _TEXT, _TEXT, _TEXT),
     }.items()
 }
 _FAILURE_AT: Final = ResultMessage._fields.index("failure")
 _read_result = _READERS[ResultMessage]
 _read_failure = _Reader(Failure, _TEXT, _TEXT, _TEXT, _MAYBE_BOOL, _MAYBE_INT)
-_KIND_NUMBERS: Final[Mapping[type[Message], int]] = {kind: number for number, kind in enumerate(_READERS, start=1)}
+_KIND_NUMBERS: Final[Mapping[type[Message], int]] = {
+    TaskMessage: 1,
+    StartMessage: 2,
+    ResultMessage: 3,
+    StartedMessage: 4,
+    SignalMessage: 5,
+    CancelMessage: 6,
+    GarbageMessage: 7,
+    DeleteMessage: 11,
+}
 _BY_NUMBER: Final[Mapping[int, _Reader]] = {_KIND_NUMBERS[kind]: reader for kind, reader in _READERS.items()}
 
 

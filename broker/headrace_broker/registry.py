@@ -6,14 +6,17 @@ changed, for its name is its content hash.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from . import scripting
+from .connection import Command
 from .conversations import Conversation, ask
 from .definitions import Definition
 from .errors import FlowNotFound
 from .keys import Keys
+from .retention import UNSAID, Retention
 
 _CHUNK = 256
 
@@ -26,6 +29,7 @@ class FlowRecord:
     version: int
     digest: str
     schema: str = ""
+    retention: Retention = UNSAID
 
 
 @cache
@@ -33,12 +37,25 @@ def _register() -> scripting.Script:
     return scripting.load("register")
 
 
-def store_flow(keys: Keys, definition: Definition, *, version: int = 1, schema: str = "") -> Conversation[bool]:
+def store_flow(
+    keys: Keys,
+    definition: Definition,
+    *,
+    version: int = 1,
+    schema: str = "",
+    retention: Retention | None = None,
+) -> Conversation[bool]:
     """Stores a definition and makes it its flow's current one; False if a higher version is. Idempotent."""
-    # The definition first: a current hash must name something.
-    yield from ask(("SET", keys.definition(definition.digest), definition.wire, "NX"))
+    (time,) = yield from ask(("TIME",))
+    # Before the definition, so that a sweeper which finds it old puts back what it deleted (ADR 6); and the definition
+    # before the flow's record: a current hash must name something.
+    yield from ask(
+        ("ZADD", keys.definitions, int(time[0]) * 1000, definition.digest),
+        ("SET", keys.definition(definition.digest), definition.wire, "NX"),
+    )
+    kept = retention.to_text() if retention is not None else ""
     current, _ = yield from scripting.call(
-        _register(), [keys.flow(definition.flow)], [version, definition.digest, schema]
+        _register(), [keys.flow(definition.flow)], [version, definition.digest, schema, kept]
     )
     yield from ask(("SADD", keys.flows, definition.flow))
     return bool(current)
@@ -52,10 +69,10 @@ def load_definition(keys: Keys, digest: str) -> Conversation[Definition | None]:
 
 def current_flow(keys: Keys, name: str) -> Conversation[FlowRecord]:
     """The flow's current record. Raises `FlowNotFound`, which lists the flows there are."""
-    (fields,) = yield from ask(("HMGET", keys.flow(name), "version", "hash", "schema"))
-    version, digest, schema = fields
-    if version is not None and digest is not None:
-        return FlowRecord(name, int(version), digest.decode(), (schema or b"").decode())
+    (fields,) = yield from ask(_record_fields(keys, name))
+    record = _record(name, fields)
+    if record is not None:
+        return record
     known = yield from flow_names(keys)
     listed = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
     raise FlowNotFound(
@@ -73,12 +90,27 @@ def flow_names(keys: Keys) -> Conversation[list[str]]:
 
 def list_flows(keys: Keys) -> Conversation[list[FlowRecord]]:
     """The current records of all registered flows, by name."""
-    names = yield from flow_names(keys)
+    return (yield from read_flows(keys, (yield from flow_names(keys))))
+
+
+def read_flows(keys: Keys, names: Sequence[str]) -> Conversation[list[FlowRecord]]:
+    """The current records of these flows, as far as they are registered."""
     records: list[FlowRecord] = []
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
-        replies = yield from ask(*(("HMGET", keys.flow(name), "version", "hash", "schema") for name in chunk))
-        for name, (version, digest, schema) in zip(chunk, replies, strict=True):
-            if version is not None and digest is not None:
-                records.append(FlowRecord(name, int(version), digest.decode(), (schema or b"").decode()))
+        replies = yield from ask(*(_record_fields(keys, name) for name in chunk))
+        found = (_record(name, fields) for name, fields in zip(chunk, replies, strict=True))
+        records += [record for record in found if record is not None]
     return records
+
+
+def _record_fields(keys: Keys, name: str) -> Command:
+    return ("HMGET", keys.flow(name), "version", "hash", "schema", "retention")
+
+
+def _record(name: str, fields: Sequence[bytes | None]) -> FlowRecord | None:
+    version, digest, schema, retention = fields
+    if version is None or digest is None:
+        return None
+    kept = Retention.from_text((retention or b"").decode())
+    return FlowRecord(name, int(version), digest.decode(), (schema or b"").decode(), kept)

@@ -92,6 +92,8 @@ class StartRequest:
                 keys.by_flow(self.flow),
                 keys.request(self.request),
                 keys.archive(""),
+                keys.counted,
+                keys.large(self.incarnation),
             ],
             [
                 *(self.instance, self.incarnation, self.flow, self.definition, self.actor, self.traceparent),
@@ -216,7 +218,7 @@ def _send(
     large_key, large = (stored and stored.write) or (keys.header(instance), b"")
     reply = yield from scripting.call(
         scripting.load("send"),
-        [keys.header(instance), keys.events, keys.request(request), large_key],
+        [keys.header(instance), keys.events, keys.request(request), large_key, keys.large(incarnation)],
         [message, ANSWER_MS, large, incarnation, allowed],
     )
     answer, detail = reply

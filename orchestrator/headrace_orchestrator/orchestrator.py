@@ -18,6 +18,7 @@ from headrace_broker.errors import (
     Fenced,
     HeadraceError,
     MessageError,
+    ServerFull,
     PartitionDamaged,
     ServerError,
     ServerUnreachable,
@@ -32,8 +33,14 @@ from .metrics import Metrics
 from .options import OrchestratorOptions
 from .reading import Read, earliest, own_signals
 from .survey import Survey
+from .sweeping import Sweeper
 
 log = logging.getLogger(__name__)
+
+_SWEEP_EVERY = 8
+"""Turns that do something, per slice of the sweeper."""
+_FULL_SECONDS = 0.1
+"""How long commits wait after one that the server had no memory for."""
 
 
 class Orchestrator:
@@ -58,6 +65,9 @@ class Orchestrator:
         self._clock = ServerClock(monotonic)
         self._programs = Programs(keys)
         self._survey = Survey(keys, partitions, monotonic)
+        self._sweeper = Sweeper(keys, partitions, options.retention, metrics, monotonic, self._clock.now)
+        self._turns = 0
+        self._full_until = monotonic()
         self._reader: Link | None = None
         self._blocking: BlockingReader | None = None
         self._partitions = partitions
@@ -81,7 +91,8 @@ class Orchestrator:
         try:
             reader = self._connected()
             self._maintain(reader)
-            if self._turn(reader) or any(holding.repairing for holding in self._holdings):
+            busy = self._turn(reader)
+            if self._sweep(reader, busy=busy) or busy or any(holding.repairing for holding in self._holdings):
                 return True
             idle = min(max_block_ms, self._idle_ms())
             return self._blocking_turn(reader, idle, wait or _ignore) if idle > 0 else False
@@ -134,9 +145,32 @@ class Orchestrator:
                 holding.surveyed(found)
                 self._metrics.backlog(holding.number, found.lengths.get(holding.number, {}))
 
+    def _working(self) -> list[Holding]:
+        """The partitions owned, none while commits wait for memory."""
+        if self._monotonic() < self._full_until:
+            return []
+        return [holding for holding in self._holdings if holding.partition is not None]
+
+    def _sweep(self, reader: Link, *, busy: bool) -> bool:
+        """A slice of the sweeper's work, if there is any and it is its turn; whether there is more."""
+        self._turns += 1
+        if busy and self._turns % _SWEEP_EVERY:
+            return False
+        owned = {holding.number: holding.live.token for holding in self._holdings if holding.partition is not None}
+        if not owned or not self._sweeper.has_work(owned):
+            return False
+        try:
+            converse(reader, self._sweeper.slice(owned))
+        except Fenced as error:
+            self._lost(self._holdings[int(error.ids["partition"])], error)
+        except ServerError as error:
+            log.warning("Nothing was swept, it is tried again later: %s", error)
+            self._sweeper.put_off()
+        return self._sweeper.has_work(self.owned)
+
     def _turn(self, reader: Link) -> bool:
         """Everything that is there now, without waiting."""
-        owned = [holding for holding in self._holdings if holding.partition is not None]
+        owned = self._working()
         if not owned:
             return False
         read = Read(self.keys.signals, owned, self._options.batch, self._clock.now(), self._monotonic())
@@ -148,7 +182,7 @@ class Orchestrator:
 
     def _blocking_turn(self, reader: Link, wait_ms: int, wait: Callable[[bool], None]) -> bool:
         """Waits for the first entry of any inbox, at most `wait_ms`."""
-        owned = [holding for holding in self._holdings if holding.partition is not None]
+        owned = self._working()
         streams: list[str] = [self.keys.signals]
         cursors: list[str] = [earliest([h.live.cursors["signals"] for h in owned])] if owned else ["$"]
         count = self._options.batch
@@ -199,6 +233,7 @@ class Orchestrator:
         for holding in sent:
             try:
                 holding.live.finish()
+                self._sweeper.asked(holding.number, work[holding.number])
             except (Fenced, ServerError) as error:
                 self._lost(holding, error)
         self._heard(began)
@@ -216,6 +251,8 @@ class Orchestrator:
             self._metrics.fenced.inc()
             log.warning("Partition %d: fenced: %s", holding.number, error)
             holding.drop()
+        elif isinstance(error, ServerFull) and holding.partition is not None:
+            self._full(holding, error)
         elif isinstance(error, (CommitDamaged, PartitionDamaged, MessageError)):
             self._metrics.damaged.inc()
             log.error("Partition %d: stopped, to be repaired: %s", holding.number, error)
@@ -224,13 +261,23 @@ class Orchestrator:
             log.error("Partition %d: the server refused a commit; it is tried again: %s", holding.number, error)
             holding.drop()
 
+    def _full(self, holding: Holding, error: ServerFull) -> None:
+        """Nothing was applied, and the partition stays ours: it could not be taken anew without memory either."""
+        self._metrics.out_of_memory.inc()
+        log.error("Partition %d: commits wait while the sweeper frees what is due: %s", holding.number, error)
+        holding.live.rewind()
+        self._full_until = self._monotonic() + _FULL_SECONDS
+        self._sweeper.hurry()
+
     def _idle_ms(self) -> int:
+        now = self._monotonic()
+        if now < self._full_until:
+            return int((self._full_until - now) * 1000) + 1
         if any(holding.partition is not None and holding.live.refresh_due for holding in self._holdings):
             return 0
-        now = self._monotonic()
         soonest = min(holding.next_duty(self._clock) for holding in self._holdings)
         if self.owned:  # who owns nothing surveys nothing
-            soonest = min(soonest, self._survey.next)
+            soonest = min(soonest, self._survey.next, self._sweeper.next)
         return max(0, min(MAX_BLOCK_MS, int((soonest - now) * 1000) + 1))
 
 

@@ -14,6 +14,7 @@ from headrace_broker.messages import (
     OUTCOMES,
     VERSION,
     CancelMessage,
+    DeleteMessage,
     Failure,
     GarbageMessage,
     Message,
@@ -80,6 +81,10 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         CancelMessage(INSTANCE, "no longer wanted", "req-3", "bob", TRACE),
         "970106a86f726465722d3137b06e6f206c6f6e6765722077616e746564a57265712d33a3626f62ab30302d31312d32322d3031",
     ),
+    "delete": (
+        DeleteMessage(INSTANCE, "req-4", "bob", TRACE),
+        "96010ba86f726465722d3137a57265712d34a3626f62ab30302d31312d32322d3031",
+    ),
     "garbage": (
         GarbageMessage("default", "12-3", b"\xff\x00", "Not MessagePack"),
         "960107a764656661756c74a431322d33c402ff00af4e6f74204d6573736167655061636b",
@@ -88,6 +93,7 @@ GOLDEN: dict[str, tuple[Message, str]] = {
 EXAMPLES = [message for message, _ in GOLDEN.values()]
 KINDS: tuple[type[Any], ...] = (
     *(TaskMessage, StartMessage, ResultMessage, StartedMessage, SignalMessage, CancelMessage, GarbageMessage),
+    DeleteMessage,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -112,6 +118,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(SignalMessage, names, names, payloads, texts, texts, texts),
     st.builds(CancelMessage, names, texts, texts, texts, texts),
     st.builds(GarbageMessage, names, names, payloads, texts),
+    st.builds(DeleteMessage, names, texts, texts, texts),
 )
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts | payloads

@@ -1,6 +1,7 @@
 -- Starts an instance: header, index and inbox entry in one step, so that it is durable, visible and signalable at once.
 --
 -- KEYS  1 header i:<id>   2 starts   3 status:queued   4 flow:<flow>   5 req:<request id>   6 archive prefix `a:`
+--       7 definitions' counts   8 names of the large values l:<inc>
 -- ARGV  1 id   2 incarnation   3 flow   4 definition   5 actor   6 traceparent   7 message   8 conflict (fail|use_existing)
 --       9 answer's life (ms)   10 large value ('' if inline)   11 its key's name ('' if inline)
 -- Returns {"started"|"existing"|"exists", incarnation, flow, status}.
@@ -23,7 +24,11 @@ if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'actor', ARGV[5]) end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'trace', ARGV[6]) end
 redis.call('ZADD', KEYS[3], string.format('%.0f', created), member)
 redis.call('ZADD', KEYS[4], string.format('%.0f', created), member)
-if ARGV[11] ~= '' then redis.call('SET', ARGV[11], ARGV[10]) end
+redis.call('HINCRBY', KEYS[7], ARGV[4], 1)
+if ARGV[11] ~= '' then
+  redis.call('SET', ARGV[11], ARGV[10])
+  redis.call('SADD', KEYS[8], ARGV[11])
+end
 redis.call('XADD', KEYS[2], '*', 'm', ARGV[7])
 redis.call('SET', KEYS[5], ARGV[2], 'PX', ARGV[9])
 return {'started', ARGV[2], ARGV[3], 'queued'}
