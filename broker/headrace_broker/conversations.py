@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import TypeVar, cast
 
 from .connection import AsyncLink, Command, Link, Reply, exchange, raise_error
+from .errors import OutOfMemory
 
 T = TypeVar("T")
 
@@ -48,3 +49,25 @@ def ask(*commands: Command) -> Conversation[list[Reply]]:
     """The replies to `commands`, within a conversation: `yield from`. Raises `ServerError` for the first error."""
     replies = yield commands
     return [raise_error(reply) for reply in replies]
+
+
+def ask_together(*groups: Sequence[Command]) -> Conversation[list[list[Reply]]]:
+    """The replies to groups of reads, each group's of one moment. Raises `ServerError` for the first error.
+
+    A server that is out of memory refuses whatever stands in MULTI, even reads: then they are of nearly one moment.
+    """
+    commands: list[Command] = []
+    for group in groups:
+        commands += [("MULTI",), *group, ("EXEC",)]
+    try:
+        replies = yield from ask(*commands)
+    except OutOfMemory:
+        found: list[list[Reply]] = []
+        for group in groups:
+            found.append((yield from ask(*group)))
+        return found
+    return [
+        [raise_error(one) for one in reply]
+        for command, reply in zip(commands, replies, strict=True)
+        if command[0] == "EXEC"
+    ]

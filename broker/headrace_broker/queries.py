@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from . import history, records
-from .conversations import Conversation, ask
+from .connection import Command
+from .conversations import Conversation, ask, ask_together
 from .definitions import Definition
 from .errors import InstanceNotFound, MessageError
 from .ids import check_instance_id
@@ -57,8 +58,8 @@ def read_snapshot(namespace: Namespace, instance: str, incarnation: str | None =
     keys = namespace.of(instance)
     # Header and state of one moment: a commit may have come in between.
     current = keys.header(instance)
-    replies = yield from ask(("MULTI",), ("HGETALL", current), ("HGETALL", keys.state(header.incarnation)), ("EXEC",))
-    fields, state = replies[3]
+    reads: list[Command] = [("HGETALL", current), ("HGETALL", keys.state(header.incarnation))]
+    ((fields, state),) = yield from ask_together(reads)
     if fields and (again := decode_header(instance, fields)).incarnation == header.incarnation:
         header = again
     if header.has_ended or not state:
@@ -85,8 +86,11 @@ def read_history(
         for chunk in chunks:
             events += [_event(entry, definition) for entry in history.unpack(chunk)]
         if len(chunks) < _CHUNKS:
-            return events
+            break
         start += _CHUNKS
+    if header.has_ended:  # it may have been deleted meanwhile
+        yield from read_header(namespace, instance, header.incarnation)
+    return events
 
 
 def read_slot(keys: PartitionKeys, incarnation: str, slot: str) -> Conversation[bytes | None]:
