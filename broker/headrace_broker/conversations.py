@@ -62,10 +62,8 @@ def ask_together(*groups: Sequence[Command]) -> Conversation[list[list[Reply]]]:
     try:
         replies = yield from ask(*commands)
     except OutOfMemory:
-        found: list[list[Reply]] = []
-        for group in groups:
-            found.append((yield from ask(*group)))
-        return found
+        alone = iter((yield from ask(*(command for group in groups for command in group))))
+        return [[next(alone) for _ in group] for group in groups]
     return [
         [raise_error(one) for one in reply]
         for command, reply in zip(commands, replies, strict=True)

@@ -45,7 +45,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 from zlib import crc32
 
 from .errors import ConfigurationError
@@ -55,6 +55,7 @@ Isolation = Literal["thread", "process"]
 
 RetainedClass = Literal["completed", "failed"]
 """What retention tells apart: cancelled instances count as completed, terminated ones as failed."""
+RETAINED_CLASSES: tuple[RetainedClass, ...] = get_args(RetainedClass)
 
 GROUP = "workers"
 """The one consumer group of every task stream."""

@@ -41,6 +41,8 @@ _SWEEP_EVERY = 8
 """Turns that do something, per slice of the sweeper."""
 _FULL_SECONDS = 0.1
 """How long commits wait after one that the server had no memory for."""
+_REMIND_SECONDS = 1.0
+"""After so long without such a commit, the next is said to be one."""
 
 
 class Orchestrator:
@@ -67,7 +69,7 @@ class Orchestrator:
         self._survey = Survey(keys, partitions, monotonic)
         self._sweeper = Sweeper(keys, partitions, options.retention, metrics, monotonic, self._clock.now)
         self._turns = 0
-        self._full_until = monotonic()
+        self._full_until = monotonic() - _REMIND_SECONDS
         self._reader: Link | None = None
         self._blocking: BlockingReader | None = None
         self._partitions = partitions
@@ -92,7 +94,7 @@ class Orchestrator:
             reader = self._connected()
             self._maintain(reader)
             busy = self._turn(reader)
-            if self._sweep(reader, busy=busy) or busy or any(holding.repairing for holding in self._holdings):
+            if self._sweep(reader, busy=busy) or busy or any(holding.repairing for holding in self._working()):
                 return True
             idle = min(max_block_ms, self._idle_ms())
             return self._blocking_turn(reader, idle, wait or _ignore) if idle > 0 else False
@@ -264,9 +266,11 @@ class Orchestrator:
     def _full(self, holding: Holding, error: ServerFull) -> None:
         """Nothing was applied, and the partition stays ours: it could not be taken anew without memory either."""
         self._metrics.out_of_memory.inc()
-        log.error("Partition %d: commits wait while the sweeper frees what is due: %s", holding.number, error)
-        holding.live.rewind()
-        self._full_until = self._monotonic() + _FULL_SECONDS
+        now = self._monotonic()
+        if now > self._full_until + _REMIND_SECONDS:
+            log.error("Partition %d: commits wait while the sweeper frees what is due: %s", holding.number, error)
+        holding.rewind()
+        self._full_until = now + _FULL_SECONDS
         self._sweeper.hurry()
 
     def _idle_ms(self) -> int:

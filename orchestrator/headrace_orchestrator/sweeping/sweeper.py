@@ -14,7 +14,7 @@ from headrace_broker.connection import Command
 from headrace_broker.conversations import Conversation, ask
 from headrace_broker.deletion import forget, free
 from headrace_broker.instances import retained_class
-from headrace_broker.keys import Keys, RetainedClass
+from headrace_broker.keys import RETAINED_CLASSES, Keys, RetainedClass
 from headrace_broker.registry import flow_names, read_flows
 from headrace_broker.retention import Rule
 from headrace_orchestrator.inbox import Item
@@ -35,7 +35,6 @@ LARGE_VALUES: Final = 128
 """Large values freed in one slice: at most 128 MiB."""
 _COMMANDS: Final = 512
 """Of one slice of a look."""
-_KINDS: Final[tuple[RetainedClass, RetainedClass]] = ("completed", "failed")
 
 
 class _Index(NamedTuple):
@@ -138,13 +137,15 @@ class Sweeper:
 
     def _look_at(self, flow: str, rule: Rule, owned: Mapping[int, str]) -> Conversation[None]:
         partitions = [self._keys.partition(number) for number in range(self._partitions)]
-        cards = yield from ask(*(("ZCARD", keys.retained(kind, flow)) for keys in partitions for kind in _KINDS))
+        cards = yield from ask(
+            *(("ZCARD", keys.retained(kind, flow)) for keys in partitions for kind in RETAINED_CLASSES)
+        )
         sizes = [Sizes(*pair) for pair in zip(cards[::2], cards[1::2], strict=True)]
         found = due(rule, sizes, self._now())
         indexes: list[tuple[_Index, Due]] = []
         commands: list[Command] = []
         for number in owned:
-            for kind, size, part in zip(_KINDS, sizes[number], found[number], strict=True):
+            for kind, size, part in zip(RETAINED_CLASSES, sizes[number], found[number], strict=True):
                 if size:
                     indexes.append((_Index(number, kind, flow), part))
                     commands.append(("ZCOUNT", partitions[number].retained(kind, flow), "-inf", part.until))
