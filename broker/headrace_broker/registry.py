@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from . import scripting
+from .clock import ASK, milliseconds
 from .connection import Command
 from .conversations import Conversation, ask
 from .definitions import Definition
@@ -46,11 +47,11 @@ def store_flow(
     retention: Retention | None = None,
 ) -> Conversation[bool]:
     """Stores a definition and makes it its flow's current one; False if a higher version is. Idempotent."""
-    (time,) = yield from ask(("TIME",))
+    (time,) = yield from ask(ASK)
     # Before the definition, so that a sweeper which finds it old puts back what it deleted (ADR 6); and the definition
     # before the flow's record: a current hash must name something.
     yield from ask(
-        ("ZADD", keys.definitions, int(time[0]) * 1000, definition.digest),
+        ("ZADD", keys.definitions, milliseconds(time), definition.digest),
         ("SET", keys.definition(definition.digest), definition.wire, "NX"),
     )
     kept = retention.to_text() if retention is not None else ""

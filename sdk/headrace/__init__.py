@@ -8,6 +8,8 @@ TYPE_CHECKING = False  # as typing says, which takes a while to load
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from headrace_broker.retention import Retention
+
     from .client import Client
     from .context import TaskContext, current_context
     from .errors import (
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         InstanceExists,
         InstanceFailed,
         InstanceFinished,
+        InstanceNotEnded,
         InstanceNotFound,
         InvalidFlow,
         InvalidInstanceId,
@@ -55,6 +58,7 @@ __all__ = [
     "InstanceExists",
     "InstanceFailed",
     "InstanceFinished",
+    "InstanceNotEnded",
     "InstanceNotFound",
     "InvalidFlow",
     "InvalidInstanceId",
@@ -62,6 +66,7 @@ __all__ = [
     "PayloadMismatch",
     "PayloadNotSerializable",
     "PayloadTooLarge",
+    "Retention",
     "RetryAfter",
     "RetryPolicy",
     "ServerUnreachable",
@@ -83,6 +88,7 @@ _HOMES: Final = {
     "Flow": ".flow",
     "GiveUp": ".retry",
     "Handle": ".handle",
+    "Retention": "headrace_broker.retention",
     "RetryAfter": ".retry",
     "RetryPolicy": ".retry",
     "Signal": ".signals",

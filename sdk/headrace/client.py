@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from random import Random
 from types import TracebackType
@@ -13,7 +14,9 @@ from uuid import uuid4
 
 from headrace_broker.awaited import Awaited
 from headrace_broker.connection import Connector
+from headrace_broker.deletion import DeleteRequest
 from headrace_broker.durations import Duration
+from headrace_broker.errors import InstanceFinished
 from headrace_broker.ids import check_instance_id
 from headrace_broker.instances import Status
 from headrace_broker.listing import Filter, Page, list_instances
@@ -32,6 +35,9 @@ from .signals import Signal
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 Payload = TypeVar("Payload")
+
+STORE_AGAIN_SECONDS = 24 * 3600
+"""A definition that is not stored for a week, and that nothing refers to, is swept (ADR 6)."""
 
 
 class Client:
@@ -61,6 +67,7 @@ class Client:
         self.session = Session(url, namespace, connector, retry_for, random)
         self.listener = Listener(self.session)
         self._stored: dict[str, asyncio.Task[bool]] = {}
+        self._store_again: dict[str, float] = {}
         self._awaited = Awaited()
 
     async def __aenter__(self) -> Self:
@@ -170,6 +177,19 @@ class Client:
         """
         await self.session.ask(CancelRequest(id, reason, actor).hold, f"cancel instance {id}")
 
+    async def delete(self, id: str, incarnation: str | None = None, *, force: bool = False, actor: str = "") -> None:
+        """Deletes an ended instance and all that is stored of it, before its retention does; its id is free then.
+
+        Durable when it returns, carried out soon after. `incarnation` names an earlier use of the id. `force` cancels a
+        live one first, and waits for its end. Raises `InstanceNotFound`, `InstanceNotEnded`, `ServerUnreachable`.
+        """
+        if force:
+            with suppress(InstanceFinished):
+                await self.cancel(id, reason="deleted", actor=actor)
+            await self.handle(id).ended()
+        request = DeleteRequest(id, incarnation, actor)
+        await self.session.ask(request.hold, f"delete instance {id}")
+
     async def get(self, id: str) -> Snapshot:
         """An instance's status, and what it waits for. Raises `InstanceNotFound`, `ServerUnreachable`."""
         check_instance_id(id)
@@ -230,15 +250,20 @@ class Client:
     async def _store(self, flow: Flow[Any, Any]) -> None:
         """Stores the flow's definition, once per client however many start it at once."""
         digest = flow.definition.digest
+        now = asyncio.get_running_loop().time()
         task = self._stored.get(digest)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
+        if task is None or failed or now >= self._store_again[digest]:
+            self._store_again[digest] = now + STORE_AGAIN_SECONDS
             task = self._stored[digest] = asyncio.create_task(self._store_now(flow))
         await asyncio.shield(task)
 
     async def _store_now(self, flow: Flow[Any, Any]) -> bool:
         schema = schema_text(flow.input_schema())
         return await self.session.ask(
-            lambda namespace: store_flow(namespace.keys, flow.definition, version=flow.version, schema=schema),
+            lambda namespace: store_flow(
+                namespace.keys, flow.definition, version=flow.version, schema=schema, retention=flow.retention
+            ),
             f"store flow {flow.name}",
         )
 

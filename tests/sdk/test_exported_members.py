@@ -11,9 +11,10 @@ import headrace_broker.errors
 
 EXPECTED = """
     Client ConfigurationError Flow FlowError FlowNotFound GiveUp Handle HeadraceError InstanceBlocked InstanceCancelled
-    InstanceExists InstanceFailed InstanceFinished InstanceNotFound InvalidFlow InvalidInstanceId InvalidTask
-    PayloadMismatch PayloadNotSerializable PayloadTooLarge RetryAfter RetryPolicy ServerUnreachable Signal SignalTimeout
-    Task TaskContext TaskTimedOut UnknownRoute WorkerLost __version__ current_context task
+    InstanceExists InstanceFailed InstanceFinished InstanceNotEnded InstanceNotFound InvalidFlow InvalidInstanceId
+    InvalidTask PayloadMismatch PayloadNotSerializable PayloadTooLarge Retention RetryAfter RetryPolicy
+    ServerUnreachable Signal SignalTimeout Task TaskContext TaskTimedOut UnknownRoute WorkerLost __version__
+    current_context task
 """
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import demo, dev, instances, processes, views
+from . import deleting, demo, dev, instances, processes, views
 from .exits import HELP
 
 app = typer.Typer(
@@ -46,3 +46,4 @@ dev.add_to(app)
 processes.add_to(app)
 instances.add_to(app)
 views.add_to(app)
+deleting.add_to(app)
