@@ -37,8 +37,9 @@ from .sweeping import Sweeper
 
 log = logging.getLogger(__name__)
 
-_SWEEP_EVERY = 8
-"""Turns that do something, per slice of the sweeper."""
+_SWEEP_SHARE = 1 / 6
+"""Of the time in which events come without a pause, what the sweeper may take."""
+_SWEEP_CREDIT_SECONDS = 0.02
 _FULL_SECONDS = 0.1
 """How long commits wait after one that the server had no memory for."""
 _REMIND_SECONDS = 1.0
@@ -68,7 +69,8 @@ class Orchestrator:
         self._programs = Programs(keys)
         self._survey = Survey(keys, partitions, monotonic)
         self._sweeper = Sweeper(keys, partitions, options.retention, metrics, monotonic, self._clock.now)
-        self._turns = 0
+        self._sweep_credit = 0.0
+        self._swept_at = monotonic()
         self._full_until = monotonic() - _REMIND_SECONDS
         self._reader: Link | None = None
         self._blocking: BlockingReader | None = None
@@ -155,8 +157,10 @@ class Orchestrator:
 
     def _sweep(self, reader: Link, *, busy: bool) -> bool:
         """A slice of the sweeper's work, if there is any and it is its turn; whether there is more."""
-        self._turns += 1
-        if busy and self._turns % _SWEEP_EVERY:
+        began = self._monotonic()
+        credit = self._sweep_credit + (began - self._swept_at) * _SWEEP_SHARE
+        self._sweep_credit, self._swept_at = min(credit, _SWEEP_CREDIT_SECONDS), began
+        if busy and credit < 0:
             return False
         owned = {holding.number: holding.live.token for holding in self._holdings if holding.partition is not None}
         if not owned or not self._sweeper.has_work(owned):
@@ -168,6 +172,7 @@ class Orchestrator:
         except ServerError as error:
             log.warning("Nothing was swept, it is tried again later: %s", error)
             self._sweeper.put_off()
+        self._sweep_credit -= self._monotonic() - began
         return self._sweeper.has_work(self.owned)
 
     def _turn(self, reader: Link) -> bool:
