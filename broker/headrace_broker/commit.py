@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .connection import Command, Link, Reply, exchange, raise_error
-from .errors import CommitDamaged, Fenced, MessageError, ServerFull, ServerError
+from .errors import CommitDamaged, Fenced, MessageError, ServerError, ServerFull
 from .keys import PartitionKeys
 
 ORIGIN: Final = "0-0"

@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import TypeVar, cast
 
 from .connection import AsyncLink, Command, Link, Reply, exchange, raise_error
-from .errors import OutOfMemory
+from .errors import ServerFull
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def ask_together(*groups: Sequence[Command]) -> Conversation[list[list[Reply]]]:
         commands += [("MULTI",), *group, ("EXEC",)]
     try:
         replies = yield from ask(*commands)
-    except OutOfMemory:
+    except ServerFull:
         alone = iter((yield from ask(*(command for group in groups for command in group))))
         return [[next(alone) for _ in group] for group in groups]
     return [

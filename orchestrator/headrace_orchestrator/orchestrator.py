@@ -18,9 +18,9 @@ from headrace_broker.errors import (
     Fenced,
     HeadraceError,
     MessageError,
-    ServerFull,
     PartitionDamaged,
     ServerError,
+    ServerFull,
     ServerUnreachable,
 )
 from headrace_broker.keys import Keys

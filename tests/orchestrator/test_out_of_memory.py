@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace_broker.embedded import EmbeddedServer
-from headrace_broker.errors import OutOfMemory
+from headrace_broker.errors import ServerFull
 from headrace_broker.listing import Filter, list_instances
 from headrace_broker.retention import Retention
 from headrace_orchestrator.sweeping.sweeper import LOOK_SECONDS
@@ -49,7 +49,7 @@ def fill(bench: Bench, below: int) -> None:
 def can_write(bench: Bench) -> bool:
     try:
         bench.call("SADD", bench.keys.queues, "default")
-    except OutOfMemory:
+    except ServerFull:
         return False
     return True
 
@@ -69,7 +69,7 @@ def test_the_sweeper_frees_and_work_goes_on(lonely_bench: Bench) -> None:
     assert bench.status("new") == "queued"
     page = bench.hold(list_instances(bench.namespace, Filter(status="completed"), limit=1000))
     assert len(page.items) == 300, "reads go on"
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(ServerFull):
         bench.start("refused", FLOW)
     commits = bench.meta().commit
 

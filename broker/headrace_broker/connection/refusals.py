@@ -26,7 +26,7 @@ CREDENTIALS: Final = "They belong into the URL: redis://USER:PASSWORD@host:6379/
 _Meaning = tuple[type[Exception], type[ServerError], str, str]
 _MEANINGS: Final[tuple[_Meaning, ...]] = (
     (
-        redis.ServerFullError,
+        redis.OutOfMemoryError,
         ServerFull,
         "The server is out of memory and takes nothing new",
         "Free some or raise its limit: redis-cli CONFIG SET maxmemory BYTES (redis-cli INFO memory shows both).",
