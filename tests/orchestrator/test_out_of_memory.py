@@ -11,6 +11,7 @@ import pytest
 from headrace_broker.embedded import EmbeddedServer
 from headrace_broker.errors import ServerFull
 from headrace_broker.listing import Filter, list_instances
+from headrace_broker.namespace import open_namespace
 from headrace_broker.retention import Retention
 from headrace_orchestrator.sweeping.sweeper import LOOK_SECONDS
 from support.leaks import check_namespace
@@ -80,6 +81,25 @@ def test_the_sweeper_frees_and_work_goes_on(lonely_bench: Bench) -> None:
     check_once(bench.history("new"), "a")
     assert counted(orchestrator, "instances_swept_total", reason="age") == 300
     assert counted(orchestrator, "fenced_commits_total") == 0
+
+
+def test_who_comes_now_takes_the_partition_and_frees(lonely_bench: Bench) -> None:
+    bench = lonely_bench
+    bench.register(FLOW)
+    orchestrator, hand = bench.orchestrator(), bench.hand()
+    for n in range(100):
+        bench.start(f"old{n}", FLOW, FILLING)
+    settle(orchestrator, hand)
+    bench.start("new", FLOW)
+    fill(bench, below=200_000)
+    orchestrator.close()
+    assert bench.hold(open_namespace(bench.keys.ns)).partitions == 1
+    again = bench.orchestrator()
+    steps(again)
+    assert again.owned == [0]
+    bench.pass_time(DAY)
+    step_until(again, lambda: bench.status("new") == "running", "memory that is free again")
+    assert counted(again, "fenced_commits_total") == 0
 
 
 def test_a_delete_is_taken_and_carried_out(lonely_bench: Bench) -> None:
