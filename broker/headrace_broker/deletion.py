@@ -33,7 +33,6 @@ class DeleteRequest:
 
     instance: str
     incarnation: str | None = None
-    actor: str = ""
     traceparent: str = ""
     request: str = field(default_factory=new_request_id)
 
@@ -44,7 +43,7 @@ class DeleteRequest:
         """The incarnation that is deleted. Raises `InstanceNotFound`, `InstanceNotEnded`, `ServerError`."""
         keys = namespace.of(self.instance)
         header, incarnation = keys.header(self.instance), self.incarnation or ""
-        message = DeleteMessage(self.instance, self.request, self.actor, self.traceparent)
+        message = DeleteMessage(self.instance, self.request, self.traceparent)
         answer, detail = yield from scripting.call(
             scripting.load("delete"),
             [

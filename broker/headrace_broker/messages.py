@@ -150,7 +150,6 @@ class DeleteMessage(NamedTuple):
 
     instance: str
     request: str = ""
-    actor: str = ""
     traceparent: str = ""
 
 
@@ -251,7 +250,7 @@ _READERS: Final[Mapping[type[Message], _Reader]] = {
         SignalMessage: (_NAME, _NAME, _BYTES, _TEXT, _TEXT, _TEXT),
         CancelMessage: (_NAME, _TEXT, _TEXT, _TEXT, _TEXT),
         GarbageMessage: (_NAME, _NAME, _BYTES, _TEXT),
-        DeleteMessage: (_NAME, _TEXT, _TEXT, _TEXT),
+        DeleteMessage: (_NAME, _TEXT, _TEXT),
     }.items()
 }
 _FAILURE_AT: Final = ResultMessage._fields.index("failure")

@@ -177,7 +177,7 @@ class Client:
         """
         await self.session.ask(CancelRequest(id, reason, actor).hold, f"cancel instance {id}")
 
-    async def delete(self, id: str, incarnation: str | None = None, *, force: bool = False, actor: str = "") -> None:
+    async def delete(self, id: str, incarnation: str | None = None, *, force: bool = False) -> None:
         """Deletes an ended instance and all that is stored of it, before its retention does; its id is free then.
 
         Durable when it returns, carried out soon after. `incarnation` names an earlier use of the id. `force` cancels a
@@ -185,9 +185,9 @@ class Client:
         """
         if force:
             with suppress(InstanceFinished):
-                await self.cancel(id, reason="deleted", actor=actor)
+                await self.cancel(id, reason="to be deleted")
             await self.handle(id).ended()
-        request = DeleteRequest(id, incarnation, actor)
+        request = DeleteRequest(id, incarnation)
         await self.session.ask(request.hold, f"delete instance {id}")
 
     async def get(self, id: str) -> Snapshot:

@@ -82,8 +82,8 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         "970106a86f726465722d3137b06e6f206c6f6e6765722077616e746564a57265712d33a3626f62ab30302d31312d32322d3031",
     ),
     "delete": (
-        DeleteMessage(INSTANCE, "req-4", "bob", TRACE),
-        "96010ba86f726465722d3137a57265712d34a3626f62ab30302d31312d32322d3031",
+        DeleteMessage(INSTANCE, "req-4", TRACE),
+        "95010ba86f726465722d3137a57265712d34ab30302d31312d32322d3031",
     ),
     "garbage": (
         GarbageMessage("default", "12-3", b"\xff\x00", "Not MessagePack"),
@@ -118,7 +118,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(SignalMessage, names, names, payloads, texts, texts, texts),
     st.builds(CancelMessage, names, texts, texts, texts, texts),
     st.builds(GarbageMessage, names, names, payloads, texts),
-    st.builds(DeleteMessage, names, texts, texts, texts),
+    st.builds(DeleteMessage, names, texts, texts),
 )
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts | payloads

@@ -15,7 +15,7 @@ from headrace_broker.errors import ConfigurationError, InstanceNotEnded, Instanc
 from headrace_broker.instances import ENDED
 
 from .connecting import with_client
-from .options import Actor, AsJson, Namespace, Url
+from .options import AsJson, Namespace, Url
 from .output import note, print_json
 from .views import parse_time
 
@@ -36,7 +36,6 @@ def delete(
     before: Annotated[str | None, typer.Option("--before", help="All that ended before this time, ISO 8601.")] = None,
     force: Annotated[bool, typer.Option("--force", help="With ID: cancel it first if it is live.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    actor: Actor = "",
     url: Url = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
@@ -46,7 +45,7 @@ def delete(
     if (id is None) == (not many):
         raise ConfigurationError("Say what to delete: an ID, or some of --flow, --status and --before; not both.")
     if id is not None:
-        with_client(url, namespace, lambda client: _delete_one(client, id, force, actor))
+        with_client(url, namespace, lambda client: _delete_one(client, id, force))
         print_json({"id": id, "delete": "requested"}) if as_json else print(f"delete of {id} requested", flush=True)
         return
     if force:
@@ -56,14 +55,14 @@ def delete(
     which = _Which(flow, _ENDED if status is None else (status,), parse_time("--before", before))
     if not yes:
         _confirm(with_client(url, namespace, which.count))
-    deleted = with_client(url, namespace, lambda client: _delete_all(client, which, actor))
+    deleted = with_client(url, namespace, lambda client: _delete_all(client, which))
     print_json({"deleted": deleted}) if as_json else print(f"delete of {deleted} instances requested", flush=True)
 
 
-async def _delete_one(client: Client, id: str, force: bool, actor: str) -> None:
+async def _delete_one(client: Client, id: str, force: bool) -> None:
     try:
         async with asyncio.timeout(_FORCE_SECONDS if force else None):
-            await client.delete(id, force=force, actor=actor)
+            await client.delete(id, force=force)
     except TimeoutError:
         raise TimeoutError(
             f"Instance {id!r} was asked to cancel, and has not ended after {_FORCE_SECONDS:.0f} s; it is not deleted. "
@@ -111,7 +110,7 @@ class _Which:
         return sum([len(page) async for page in self.pages(client)])
 
 
-async def _delete_all(client: Client, which: _Which, actor: str) -> int:
+async def _delete_all(client: Client, which: _Which) -> int:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -122,16 +121,16 @@ async def _delete_all(client: Client, which: _Which, actor: str) -> int:
         bar = progress.add_task("deleting", total=None)
         async for page in which.pages(client):
             for start in range(0, len(page), _AT_ONCE):
-                done = await asyncio.gather(*(_request(client, item, actor) for item in page[start : start + _AT_ONCE]))
+                done = await asyncio.gather(*(_request(client, item) for item in page[start : start + _AT_ONCE]))
                 deleted += sum(done)
                 progress.update(bar, completed=deleted)
     return deleted
 
 
-async def _request(client: Client, item: Snapshot, actor: str) -> bool:
+async def _request(client: Client, item: Snapshot) -> bool:
     """False if it went, or came back to life, since it was listed."""
     with suppress(InstanceNotFound, InstanceNotEnded):
-        await client.delete(item.id, item.incarnation, actor=actor)
+        await client.delete(item.id, item.incarnation)
         return True
     return False
 
