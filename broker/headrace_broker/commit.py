@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .connection import Command, Link, Reply, exchange, raise_error
-from .errors import CommitDamaged, Fenced, MessageError, ServerError
+from .errors import CommitDamaged, Fenced, MessageError, ServerError, ServerFull
 from .keys import PartitionKeys
 
 ORIGIN: Final = "0-0"
@@ -105,9 +105,10 @@ class Commits:
     def receive(self) -> None:
         """Returns when the commit is done and the next may be sent.
 
-        Raises `Fenced` when the server refused it (nothing was applied), `ServerError` when it refused a command before
-        EXEC (nothing was applied) or one failed inside it (`CommitDamaged`: it *was* applied but for that command), and
-        `ServerUnreachable` when the reply was lost (it may have been applied: reload `meta` over a new connection).
+        Raises `Fenced` when the server refused it (nothing was applied), `ServerFull` when it had no memory for it
+        (the same, and another may be sent), `ServerError` when it refused a command before EXEC (nothing was applied)
+        or one failed inside it (`CommitDamaged`: it *was* applied but for that command), and `ServerUnreachable` when
+        the reply was lost (it may have been applied: reload `meta` over a new connection).
         """
         replies = self._link.receive(self._pending)
         self._pending = 0
@@ -116,6 +117,9 @@ class Commits:
             raise Fenced("Somebody wrote the partition's meta: another owner has it.")
         if isinstance(outcome, ServerError):
             refused = next((reply for reply in replies if isinstance(reply, ServerError)), outcome)
+            if isinstance(refused, ServerFull):
+                self._check(replies[-2:])
+                raise ServerFull(f"The commit was refused before it was applied: {refused}")
             raise ServerError(f"The commit was refused before it was applied: {refused}")
         for reply in outcome:
             if isinstance(reply, Exception):

@@ -31,6 +31,7 @@
     │   ├── InstanceExists
     │   ├── InstanceNotFound
     │   ├── InstanceFinished          it has ended and takes no more signals or controls
+    │   ├── InstanceNotEnded          it is live, so it cannot be deleted
     │   ├── UnknownSignal             no step of its flow waits for a signal of that name
     │   └── InstanceNotBlocked        there is nothing to unblock
     ├── OutcomeError                  what `handle.result()` raises for an instance that did not complete
@@ -245,6 +246,12 @@ class InstanceFinished(InstanceError):
     """The instance has ended."""
 
     code = "instance_finished"
+
+
+class InstanceNotEnded(InstanceError):
+    """The instance has not ended."""
+
+    code = "instance_not_ended"
 
 
 class UnknownSignal(InstanceError):

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from .errors import MessageError
+from .keys import RetainedClass
 
 Status = Literal[
     "queued", "running", "waiting", "paused", "cancelling", "completed", "failed", "cancelled", "terminated", "blocked"
@@ -41,6 +42,11 @@ ENDED: Final[frozenset[str]] = frozenset(("completed", "failed", "cancelled", "t
 """Statuses in which nothing more happens, and in which an id may be used again."""
 
 INPUT_SLOT: Final = "in"
+
+
+def retained_class(status: str) -> RetainedClass:
+    """Which retention an ended instance falls under."""
+    return "completed" if status in ("completed", "cancelled") else "failed"
 
 
 def index_member(incarnation: str, instance: str) -> str:

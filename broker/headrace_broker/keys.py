@@ -10,7 +10,8 @@ belongs to one use of an instance id carries that use's incarnation (DESIGN 5).
     <ns>:worker:<keeper>        string  what that keeper serves                         ttl
     <ns>:flows                  set     names of registered flows                       permanent
     <ns>:flow:<name>            hash    current version and definition hash             permanent
-    <ns>:def:<hash>             string  a definition                                    permanent (later: swept)
+    <ns>:def:<hash>             string  a definition                                    swept
+    <ns>:definitions            zset    definition -> last stored (ms)                  permanent, entries swept
     {ns:p}:meta                 hash    owner token, commit number, cursors, now        permanent
     {ns:p}:owner                string  the owner's token                               ttl
     {ns:p}:events               stream  inbox: results, signals, controls               trimmed in the commit
@@ -21,6 +22,9 @@ belongs to one use of an instance id carries that use's incarnation (DESIGN 5).
     {ns:p}:missing              zset    blocked instances, by the definition they lack  owner
     {ns:p}:status:<status>      zset    instances, by creation; ended ones by end      owner
     {ns:p}:flow:<flow>          zset    instances of that flow, by creation (ms)        owner
+    {ns:p}:retained:<class>:<flow>  zset  ended instances of that flow, by end (ms)     owner
+    {ns:p}:purge                set     deleted incarnations whose keys are to be freed owner
+    {ns:p}:definitions          hash    definition -> number of its instances           owner
     {ns:p}:tasks:<stream>       stream  ready tasks of a queue                          permanent while registered
     {ns:p}:req:<id>             string  the answer a request got                        ttl
     {ns:p}:i:<id>               hash    header of the id's newest incarnation           instance
@@ -30,6 +34,7 @@ belongs to one use of an instance id carries that use's incarnation (DESIGN 5).
     {ns:p}:h:<inc>              list    history, packed chunks                          instance
     {ns:p}:p:<inc>              list    events parked while the instance is blocked     instance
     {ns:p}:v:<inc>:<random>     string  a value too large to be inline                  instance
+    {ns:p}:l:<inc>              set     the keys of its large values that have no TTL   instance
 
 A queue's stream is its name, or `<queue>:process` for tasks that run in work-horses; priorities get a suffix of
 their own when they come. Limits of a queue will live in `<ns>:queue:<name>` (what was configured) and, in the
@@ -41,13 +46,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 from zlib import crc32
 
 from .errors import ConfigurationError
 
 Isolation = Literal["thread", "process"]
 """Where a task runs: in the child itself (event loop or thread), or in a forked work-horse."""
+
+RetainedClass = Literal["completed", "failed"]
+"""What retention tells apart: cancelled instances count as completed, terminated ones as failed."""
+RETAINED_CLASSES: tuple[RetainedClass, ...] = get_args(RetainedClass)
 
 GROUP = "workers"
 """The one consumer group of every task stream."""
@@ -99,6 +108,10 @@ class Keys:
     @cached_property
     def flows(self) -> str:
         return f"{self.ns}:flows"
+
+    @cached_property
+    def definitions(self) -> str:
+        return f"{self.ns}:definitions"
 
     def worker(self, keeper: str) -> str:
         return f"{self.ns}:worker:{keeper}"
@@ -157,6 +170,14 @@ class PartitionKeys:
         return f"{self.tag}:missing"
 
     @cached_property
+    def purge(self) -> str:
+        return f"{self.tag}:purge"
+
+    @cached_property
+    def counted(self) -> str:
+        return f"{self.tag}:definitions"
+
+    @cached_property
     def revoked(self) -> str:
         """Channel: dispatch ids whose tasks must stop."""
         return f"{self.tag}:revoked"
@@ -170,6 +191,9 @@ class PartitionKeys:
 
     def by_flow(self, flow: str) -> str:
         return f"{self.tag}:flow:{flow}"
+
+    def retained(self, kind: RetainedClass, flow: str) -> str:
+        return f"{self.tag}:retained:{kind}:{flow}"
 
     def tasks(self, stream: str) -> str:
         return f"{self.tag}:tasks:{stream}"
@@ -195,6 +219,9 @@ class PartitionKeys:
     def parked(self, incarnation: str) -> str:
         return f"{self.tag}:p:{incarnation}"
 
+    def large(self, incarnation: str) -> str:
+        return f"{self.tag}:l:{incarnation}"
+
     def values(self, incarnation: str) -> str:
         """What every key of `value` of that incarnation starts with."""
         return f"{self.tag}:v:{incarnation}:"
@@ -211,7 +238,7 @@ class KeyKind:
     """What a key is for, and what ends it (invariant 8).
 
     `end`: `permanent` (on the short list), `ttl` (must have one), `trimmed` (a stream whose reader trims it),
-    `instance` (goes with its incarnation), `owner` (a sorted set the partition's owner empties).
+    `instance` (goes with its incarnation), `owner` (what the partition's owner empties or deletes).
     `incarnation` is set for keys that carry one in their name; a live header carries its own inside.
     """
 
@@ -228,7 +255,8 @@ _NAMESPACE_KINDS: tuple[tuple[re.Pattern[str], str, End], ...] = (
     (re.compile(r"flows"), "flows", "permanent"),
     (re.compile(r"worker:.+", re.DOTALL), "worker", "ttl"),
     (re.compile(r"flow:.+", re.DOTALL), "flow", "permanent"),
-    (re.compile(r"def:.+", re.DOTALL), "definition", "permanent"),
+    (re.compile(r"def:.+", re.DOTALL), "definition", "owner"),
+    (re.compile(r"definitions"), "definitions", "permanent"),
 )
 
 _PARTITION_KINDS: tuple[tuple[re.Pattern[str], str, End], ...] = (
@@ -242,6 +270,9 @@ _PARTITION_KINDS: tuple[tuple[re.Pattern[str], str, End], ...] = (
     (re.compile(r"missing"), "missing", "owner"),
     (re.compile(r"status:.+", re.DOTALL), "by_status", "owner"),
     (re.compile(r"flow:.+", re.DOTALL), "by_flow", "owner"),
+    (re.compile(r"retained:(?:completed|failed):.+", re.DOTALL), "retained", "owner"),
+    (re.compile(r"purge"), "purge", "owner"),
+    (re.compile(r"definitions"), "counted", "owner"),
     (re.compile(r"tasks:.+", re.DOTALL), "tasks", "permanent"),
     (re.compile(r"req:.+", re.DOTALL), "request", "ttl"),
     (re.compile(r"i:.+", re.DOTALL), "header", "instance"),
@@ -250,6 +281,7 @@ _PARTITION_KINDS: tuple[tuple[re.Pattern[str], str, End], ...] = (
     (re.compile(r"o:(?P<inc>[^:]+)"), "outputs", "instance"),
     (re.compile(r"h:(?P<inc>[^:]+)"), "history", "instance"),
     (re.compile(r"p:(?P<inc>[^:]+)"), "parked", "instance"),
+    (re.compile(r"l:(?P<inc>[^:]+)"), "large", "instance"),
     (re.compile(r"v:(?P<inc>[^:]+):.+", re.DOTALL), "value", "instance"),
 )
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from . import wire
 from .connection import Command, Reply, is_wrong_type, raise_error
-from .conversations import Conversation, ask
+from .conversations import Conversation, ask, ask_together
 from .errors import ConfigurationError, MessageError
 from .instances import STATUSES, Status, parse_index_member
 from .keys import PartitionKeys
@@ -139,18 +139,17 @@ def _read_index(
         high = f"({after.created}"
     else:
         after = None
-    commands: list[Command] = []
+    groups: list[list[Command]] = []
     for keys in namespace.all_partitions:
         # One moment per partition: an instance that moves from one status to another is then seen once.
-        commands.append(("MULTI",))
+        commands: list[Command] = []
         for index in _indexes(keys, which, by_flow):
             commands.append(("ZREVRANGEBYSCORE", index, high, low, "WITHSCORES", "LIMIT", 0, limit))
             if after is not None:
                 score = str(after.created)
                 commands.append(("ZREVRANGEBYSCORE", index, score, score, "WITHSCORES", "LIMIT", 0, _TIES))
-        commands.append(("EXEC",))
-    replies = yield from ask(*commands)
-    answers = [reply for command, reply in zip(commands, replies, strict=True) if command[0] == "EXEC"]
+        groups.append(commands)
+    answers = yield from ask_together(*groups)
     found: dict[bytes, _Found] = {}
     for keys, answer in zip(namespace.all_partitions, answers, strict=True):
         for flat in answer:

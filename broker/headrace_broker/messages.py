@@ -16,6 +16,7 @@ defaults. A change that breaks this raises `VERSION`. Nothing is pickled; anythi
 | 8 | (later) relayed, from another partition's outbox | events | owner |
 | 9 | `ContinueMessage` | events | owner |
 | 10 | `UnblockMessage` | events | client, owner |
+| 11 | `DeleteMessage` | events | client |
 
 Entries of `SignalMessage`, `CancelMessage` and `UnblockMessage` carry a second field `inc`: the incarnation that the
 script saw, since only the script knows it. Times are milliseconds since the epoch by the server's clock, durations
@@ -163,6 +164,17 @@ class UnblockMessage(NamedTuple):
     traceparent: str = ""
 
 
+class DeleteMessage(NamedTuple):
+    """An ended instance is due for deletion: a script has marked it so, this only tells the owner now (ADR 6).
+
+    Its entry carries `inc`, `flow` and `status`.
+    """
+
+    instance: str
+    request: str = ""
+    traceparent: str = ""
+
+
 class GarbageMessage(NamedTuple):
     """A child found an entry in a task stream that is no task message; the owner quarantines it."""
 
@@ -182,6 +194,7 @@ Message = (
     | GarbageMessage
     | ContinueMessage
     | UnblockMessage
+    | DeleteMessage
 )
 
 
@@ -267,6 +280,7 @@ _READERS: Final[Mapping[type[Message], _Reader]] = {
         GarbageMessage: (_NAME, _NAME, _BYTES, _TEXT),
         ContinueMessage: (_NAME, _NAME, _WORK),
         UnblockMessage: (_NAME, _BOOL, _TEXT, _TEXT, _TEXT),
+        DeleteMessage: (_NAME, _TEXT, _TEXT),
     }.items()
 }
 _FAILURE_AT: Final = ResultMessage._fields.index("failure")
@@ -282,6 +296,7 @@ _KIND_NUMBERS: Final[Mapping[type[Message], int]] = {
     GarbageMessage: 7,
     ContinueMessage: 9,
     UnblockMessage: 10,
+    DeleteMessage: 11,
 }
 _BY_NUMBER: Final[Mapping[int, _Reader]] = {_KIND_NUMBERS[kind]: reader for kind, reader in _READERS.items()}
 

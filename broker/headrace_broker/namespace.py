@@ -44,12 +44,15 @@ def open_namespace(name: str, partitions: int | None = None) -> Conversation[Nam
     keys = Keys(name)
     if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
         raise ConfigurationError(f"A namespace has 1 to {MAX_PARTITIONS} partitions; got {partitions}.")
-    replies = yield from ask(
-        ("HSETNX", keys.namespace, "partitions", partitions or DEFAULT_PARTITIONS),
-        ("HSETNX", keys.namespace, "format", FORMAT),
-        ("HMGET", keys.namespace, "partitions", "format"),
-    )
-    return _opened(keys, replies[2], partitions)
+    facts = ("HMGET", keys.namespace, "partitions", "format")
+    (found,) = yield from ask(facts)  # what is there can be opened while the server is out of memory, too
+    if None in found:
+        *_, found = yield from ask(
+            ("HSETNX", keys.namespace, "partitions", partitions or DEFAULT_PARTITIONS),
+            ("HSETNX", keys.namespace, "format", FORMAT),
+            facts,
+        )
+    return _opened(keys, found, partitions)
 
 
 def enter_namespace(name: str) -> Conversation[Namespace]:

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from . import history, records
-from .connection import raise_error
-from .conversations import Conversation, ask
+from .connection import Command, raise_error
+from .conversations import Conversation, ask, ask_together
 from .definitions import Definition
 from .errors import InstanceNotFound, InvalidRequest, MessageError, ServerError
 from .ids import check_instance_id
@@ -73,8 +73,9 @@ def read_snapshot(namespace: Namespace, instance: str, incarnation: str | None =
     keys = namespace.of(instance)
     # Header and state of one moment: a commit may have come in between.
     current = keys.header(instance)
-    replies = yield from ask(("MULTI",), ("HGETALL", current), ("HGETALL", keys.state(header.incarnation)), ("EXEC",))
-    fields, state = replies[3]
+    reads: list[Command] = [("HGETALL", current), ("HGETALL", keys.state(header.incarnation))]
+    ((fields, state),) = yield from ask_together(reads, tolerant=True)
+    raise_error(fields)
     if isinstance(state, ServerError) and header.status != "blocked":
         raise state
     if fields and (again := decode_header(instance, fields)).incarnation == header.incarnation:
@@ -104,7 +105,10 @@ def read_history(
         page = yield from reader.read(namespace)
         events += page.events
         if not page.more:
-            return events
+            break
+    if page.ended:  # it may have been deleted meanwhile
+        yield from read_header(namespace, instance, reader.incarnation)
+    return events
 
 
 class HistoryReader:

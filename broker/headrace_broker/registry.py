@@ -6,16 +6,19 @@ changed, for its name is its content hash.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
 
 from . import scripting
-from .connection import Reply, raise_error
+from .clock import ASK, milliseconds
+from .connection import Command, Reply, raise_error
 from .conversations import Conversation, ask
 from .definitions import Definition
 from .errors import FlowNotFound, MessageError, ServerError
 from .keys import Keys
+from .retention import UNSAID, Retention
 
 _CHUNK = 256
 
@@ -28,6 +31,7 @@ class FlowRecord:
     version: int
     digest: str
     schema: str = ""
+    retention: Retention = UNSAID
 
 
 @cache
@@ -35,12 +39,25 @@ def _register() -> scripting.Script:
     return scripting.load("register")
 
 
-def store_flow(keys: Keys, definition: Definition, *, version: int = 1, schema: str = "") -> Conversation[bool]:
+def store_flow(
+    keys: Keys,
+    definition: Definition,
+    *,
+    version: int = 1,
+    schema: str = "",
+    retention: Retention | None = None,
+) -> Conversation[bool]:
     """Stores a definition and makes it its flow's current one; False if a higher version is. Idempotent."""
-    # The definition first: a current hash must name something.
-    yield from ask(("SET", keys.definition(definition.digest), definition.wire, "NX"))
+    (time,) = yield from ask(ASK)
+    # Before the definition, so that a sweeper which finds it old puts back what it deleted (ADR 6); and the definition
+    # before the flow's record: a current hash must name something.
+    yield from ask(
+        ("ZADD", keys.definitions, milliseconds(time), definition.digest),
+        ("SET", keys.definition(definition.digest), definition.wire, "NX"),
+    )
+    kept = retention.to_text() if retention is not None else ""
     current, _ = yield from scripting.call(
-        _register(), [keys.flow(definition.flow)], [version, definition.digest, schema]
+        _register(), [keys.flow(definition.flow)], [version, definition.digest, schema, kept]
     )
     yield from ask(("SADD", keys.flows, definition.flow))
     return bool(current)
@@ -54,10 +71,10 @@ def load_definition(keys: Keys, digest: str) -> Conversation[Definition | None]:
 
 def current_flow(keys: Keys, name: str) -> Conversation[FlowRecord]:
     """The flow's current record. Raises `FlowNotFound`, which lists the flows there are, and `MessageError`."""
-    (fields,) = yield from ask(("HMGET", keys.flow(name), "version", "hash", "schema"))
-    version, digest, _ = fields
-    if version is not None and digest is not None:
-        return _record(name, fields)
+    (fields,) = yield from ask(_record_fields(keys, name))
+    record = _record(name, fields)
+    if record is not None:
+        return record
     known = yield from flow_names(keys)
     listed = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
     raise FlowNotFound(
@@ -75,24 +92,37 @@ def flow_names(keys: Keys) -> Conversation[list[str]]:
 
 def list_flows(keys: Keys) -> Conversation[list[FlowRecord]]:
     """The current records of all registered flows that can be read, by name."""
-    names = yield from flow_names(keys)
+    return (yield from read_flows(keys, (yield from flow_names(keys))))
+
+
+def read_flows(keys: Keys, names: Sequence[str]) -> Conversation[list[FlowRecord]]:
+    """The current records of these flows, as far as they are registered and can be read."""
     records: list[FlowRecord] = []
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
-        replies = yield [("HMGET", keys.flow(name), "version", "hash", "schema") for name in chunk]
+        replies = yield [_record_fields(keys, name) for name in chunk]
         for name, reply in zip(chunk, replies, strict=True):
             try:
-                records.append(_record(name, reply))
+                record = _record(name, reply)
             except MessageError:  # `headrace doctor` tells
                 continue
+            if record is not None:
+                records.append(record)
     return records
 
 
-def _record(name: str, reply: Reply) -> FlowRecord:
-    """Raises `MessageError`."""
+def _record_fields(keys: Keys, name: str) -> Command:
+    return ("HMGET", keys.flow(name), "version", "hash", "schema", "retention")
+
+
+def _record(name: str, reply: Reply) -> FlowRecord | None:
+    """None if there is none. Raises `MessageError`."""
     try:
-        version, digest, schema = cast("list[bytes | None]", raise_error(reply))
-        return FlowRecord(name, int(version or b""), (digest or b"").decode(), (schema or b"").decode())
+        version, digest, schema, retention = cast("list[bytes | None]", raise_error(reply))
+        if version is None or digest is None:
+            return None
+        kept = Retention.from_text((retention or b"").decode())
+        return FlowRecord(name, int(version), digest.decode(), (schema or b"").decode(), kept)
     except (ServerError, ValueError) as error:
         raise MessageError(
             f"The record of flow {name!r} cannot be read: {error}. A worker or client that has the flow stores it anew."

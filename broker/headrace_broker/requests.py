@@ -128,11 +128,11 @@ def hold_starts(namespace: Namespace, starts: Sequence[StartRequest]) -> Convers
 def _start_call(keys: PartitionKeys, starts: Sequence[StartRequest]) -> tuple[list[str], list[str | bytes | int]]:
     """The script's keys and arguments for starts in one partition."""
     alike = starts[0]
-    names = [keys.starts, keys.by_status("queued"), keys.by_flow(alike.flow), keys.archive("")]
+    names = [keys.starts, keys.by_status("queued"), keys.by_flow(alike.flow), keys.archive(""), keys.counted]
     told: list[str | bytes | int] = [alike.flow, alike.definition, alike.actor, alike.traceparent]
     told += [alike.conflict, ANSWER_MS]
     for request in starts:
-        names += [keys.header(request.instance), keys.request(request.request)]
+        names += [keys.header(request.instance), keys.request(request.request), keys.large(request.incarnation)]
         told += request.arguments(keys)
     return names, told
 
@@ -291,7 +291,7 @@ def _send(
     large_key, large = (stored and stored.write) or (keys.header(instance), b"")
     reply = yield from scripting.call(
         scripting.load("send"),
-        [keys.header(instance), keys.events, keys.request(request), large_key],
+        [keys.header(instance), keys.events, keys.request(request), large_key, keys.large(incarnation)],
         [message, ANSWER_MS, large, incarnation, allowed],
     )
     answer, detail = reply

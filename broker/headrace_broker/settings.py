@@ -12,6 +12,7 @@ from .durations import parse_duration
 from .errors import ConfigurationError, HeadraceError
 from .locate import DEFAULT_URL
 from .namespace import MAX_PARTITIONS
+from .retention import DEFAULT_RULE, FOREVER, MAX_COUNT
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -29,6 +30,18 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _kept(value: Any) -> int | None:
+    return None if value == FOREVER else _milliseconds(value)
+
+
+def _counted(value: Any) -> int | None:
+    if value == FOREVER:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) <= MAX_COUNT:
+        return int(value)
+    raise ValueError(f'It is a whole number up to {MAX_COUNT:,}, or "forever"')
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
@@ -64,6 +77,12 @@ class Settings(BaseSettings):
     """RQ's own server. None: the same."""
     queues: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated; empty: all queues of the worker's tasks."""
+    retention_completed: Annotated[int | None, BeforeValidator(_kept)] = DEFAULT_RULE.completed_ms
+    """How long completed and cancelled instances are kept, where their flow does not say; "forever" is None."""
+    retention_failed: Annotated[int | None, BeforeValidator(_kept)] = DEFAULT_RULE.failed_ms
+    """The same for failed ones."""
+    retention_count: Annotated[int | None, BeforeValidator(_counted)] = DEFAULT_RULE.count
+    """Ended instances that are kept of a flow, where it does not say; "forever" is None."""
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
     """0 turns the endpoint off."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace_broker.commit import ORIGIN
-from headrace_broker.connection import Link, Reply, call, exchange, raise_error
+from headrace_broker.connection import Link, Reply, exchange, raise_error
 from headrace_broker.errors import ServerError
 from headrace_broker.instances import STATUSES
-from headrace_broker.keys import Keys, PartitionKeys
+from headrace_broker.keys import RETAINED_CLASSES, Keys, PartitionKeys
 
 from .inbox import entry_key
 
@@ -28,10 +28,13 @@ class Condition:
 
 def examine(link: Link, keys: Keys, partition: PartitionKeys) -> Condition:
     """Two round trips, whatever the partition holds."""
-    names = sorted(name.decode() for name in call(link, "SMEMBERS", keys.queues))
+    queues, flows = exchange(link, [("SMEMBERS", keys.queues), ("SMEMBERS", keys.flows)])
+    names = sorted(name.decode() for name in raise_error(queues))
     tasks = [partition.tasks(name) for name in names]
     expected = dict.fromkeys((partition.events, partition.starts, partition.quarantine, *tasks), "stream")
     expected |= dict.fromkeys((partition.timers, *map(partition.by_status, STATUSES)), "zset")
+    for name in raise_error(flows):
+        expected |= dict.fromkeys((partition.retained(kind, name.decode()) for kind in RETAINED_CLASSES), "zset")
     replies = exchange(link, [*(("TYPE", key) for key in expected), *(("XINFO", "STREAM", key) for key in tasks)])
     for key, reply in zip(expected, replies[: len(expected)], strict=True):
         found = raise_error(reply).decode()

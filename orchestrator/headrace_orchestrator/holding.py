@@ -212,6 +212,12 @@ class Holding:
         live.refresh_due = True
         return [member for member, _ in firing]
 
+    def rewind(self) -> None:
+        """After a commit that the server had no memory for: what it was to apply comes again."""
+        self.live.rewind()
+        if self._repair is not None:
+            self._repair = Repair(self._keys, self._partition_keys, self._programs)
+
     # -- losing it --------------------------------------------------------------------------------
 
     def contact_lost(self, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from headrace_broker import raw_signals, values
 from headrace_broker.errors import HeadraceError, MessageError
@@ -17,6 +17,7 @@ from headrace_broker.messages import (
     INCARNATION_FIELD,
     CancelMessage,
     ContinueMessage,
+    DeleteMessage,
     GarbageMessage,
     ResultMessage,
     SignalMessage,
@@ -33,6 +34,15 @@ Source = Literal["events", "starts", "signals", "timers", "leases", "repair"]
 """Where an item came from. The first three have a cursor in `meta`."""
 
 CURSORS: Final[tuple[Source, ...]] = ("events", "starts", "signals")
+
+
+class Doomed(NamedTuple):
+    """Where an instance is found that somebody asked to be deleted. `status` is the one it ended with."""
+
+    flow: str
+    status: str
+
+
 RawEntry = tuple[str, dict[bytes, bytes]]
 
 
@@ -43,7 +53,8 @@ class Item:
     `event` None: nothing to apply, `reason` says why it is quarantined (None: just passed over). `raw` are the entry's
     fields. `stream` and `entry` name an entry of a task stream that goes, whatever the engine says; `member` a timer
     that does. `stale`: its event belongs to nobody any more; `dropped_keys` are that event's large values. `parked`:
-    it is quarantined, and its instance keeps it too.
+    it is quarantined, and its instance keeps it too. `doomed`: nothing to
+    apply, but something to delete.
     """
 
     source: Source
@@ -59,6 +70,7 @@ class Item:
     stale: bool = False
     dropped_keys: Sequence[str] = ()
     parked: bool = False
+    doomed: Doomed | None = None
 
 
 def entries(reply: object) -> list[tuple[bytes, list[RawEntry]]]:
@@ -159,6 +171,8 @@ def _event(keys: PartitionKeys, id: str, fields: dict[bytes, bytes]) -> Item:
             if isinstance(message, SignalMessage):
                 values.check_references(message.value, keys.values(incarnation))
             return Item("events", id, message.instance, incarnation, message)
+        case DeleteMessage():
+            return Item("events", id, doomed=Doomed(fields[b"flow"].decode(), fields[b"status"].decode()))
         case GarbageMessage():
             raw = {b"stream": message.stream.encode(), b"entry": message.entry.encode(), b"raw": message.raw}
             return Item("events", id, reason=message.reason, raw=raw)

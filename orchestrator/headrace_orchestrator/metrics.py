@@ -82,6 +82,21 @@ class Metrics:
             "Commits and acquisitions that met data a strange hand had written.",
             registry=registry,
         )
+        self.instances_swept = Counter(
+            "headrace_instances_swept",
+            "Ended instances that were deleted, by what they went for.",
+            ["flow", "reason"],
+            registry=registry,
+        )
+        self.definitions_swept = Counter(
+            "headrace_definitions_swept", "Definitions deleted because nothing referred to them.", registry=registry
+        )
+        self.sweep_backlog = Gauge(
+            "headrace_sweep_backlog", "Ended instances that are due and not yet deleted.", registry=registry
+        )
+        self.out_of_memory = Counter(
+            "headrace_out_of_memory", "Commits that the server refused for lack of memory.", registry=registry
+        )
         self.fenced = Counter("headrace_fenced_commits", "Commits that the fence refused.", registry=registry)
 
     def stale(self, partition: int, count: int = 1) -> None:

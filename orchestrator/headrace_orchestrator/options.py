@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace_broker.retention import DEFAULT_RULE, Rule
+
 
 @dataclass(frozen=True)
 class OrchestratorOptions:
@@ -23,5 +25,7 @@ class OrchestratorOptions:
     """Dispatches of one partition and queue that may be unsettled before new instances wait."""
     starts_per_second: int = 16
     """New instances read whatever the window says, per partition."""
+    retention: Rule = DEFAULT_RULE
+    """How long ended instances are kept, where their flow does not say."""
     cached_instances: int = 20_000
     cached_value_bytes: int = 32 * 1024 * 1024

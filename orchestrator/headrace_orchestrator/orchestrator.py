@@ -20,6 +20,7 @@ from headrace_broker.errors import (
     MessageError,
     PartitionDamaged,
     ServerError,
+    ServerFull,
     ServerUnreachable,
 )
 from headrace_broker.keys import Keys
@@ -32,8 +33,17 @@ from .metrics import Metrics
 from .options import OrchestratorOptions
 from .reading import Read, earliest, own_signals
 from .survey import Survey
+from .sweeping import Sweeper
 
 log = logging.getLogger(__name__)
+
+_SWEEP_SHARE = 1 / 6
+"""Of the time in which events come without a pause, what the sweeper may take."""
+_SWEEP_CREDIT_SECONDS = 0.02
+_FULL_SECONDS = 0.1
+"""How long commits wait after one that the server had no memory for."""
+_REMIND_SECONDS = 1.0
+"""After so long without such a commit, the next is said to be one."""
 
 
 class Orchestrator:
@@ -58,6 +68,10 @@ class Orchestrator:
         self._clock = ServerClock(monotonic)
         self._programs = Programs(keys)
         self._survey = Survey(keys, partitions, monotonic)
+        self._sweeper = Sweeper(keys, partitions, options.retention, metrics, monotonic, self._clock.now)
+        self._sweep_credit = 0.0
+        self._swept_at = monotonic()
+        self._full_until = monotonic() - _REMIND_SECONDS
         self._reader: Link | None = None
         self._blocking: BlockingReader | None = None
         self._partitions = partitions
@@ -81,7 +95,8 @@ class Orchestrator:
         try:
             reader = self._connected()
             self._maintain(reader)
-            if self._turn(reader) or any(holding.repairing for holding in self._holdings):
+            busy = self._turn(reader)
+            if self._sweep(reader, busy=busy) or busy or any(holding.repairing for holding in self._working()):
                 return True
             idle = min(max_block_ms, self._idle_ms())
             return self._blocking_turn(reader, idle, wait or _ignore) if idle > 0 else False
@@ -135,9 +150,35 @@ class Orchestrator:
                 holding.surveyed(found)
                 self._metrics.backlog(holding.number, found.lengths.get(holding.number, {}))
 
+    def _working(self) -> list[Holding]:
+        """The partitions owned, none while commits wait for memory."""
+        if self._monotonic() < self._full_until:
+            return []
+        return [holding for holding in self._holdings if holding.partition is not None]
+
+    def _sweep(self, reader: Link, *, busy: bool) -> bool:
+        """A slice of the sweeper's work, if there is any and it is its turn; whether there is more."""
+        began = self._monotonic()
+        credit = self._sweep_credit + (began - self._swept_at) * _SWEEP_SHARE
+        self._sweep_credit, self._swept_at = min(credit, _SWEEP_CREDIT_SECONDS), began
+        if busy and credit < 0:
+            return False
+        owned = {holding.number: holding.live.token for holding in self._holdings if holding.partition is not None}
+        if not owned or not self._sweeper.has_work(owned):
+            return False
+        try:
+            converse(reader, self._sweeper.slice(owned))
+        except Fenced as error:
+            self._lost(self._holdings[int(error.ids["partition"])], error)
+        except ServerError as error:
+            log.warning("Nothing was swept, it is tried again later: %s", error)
+            self._sweeper.put_off()
+        self._sweep_credit -= self._monotonic() - began
+        return self._sweeper.has_work(self.owned)
+
     def _turn(self, reader: Link) -> bool:
         """Everything that is there now, without waiting."""
-        owned = [holding for holding in self._holdings if holding.partition is not None]
+        owned = self._working()
         if not owned:
             return False
         read = Read(self.keys.signals, owned, self._options.batch, self._clock.now(), self._monotonic())
@@ -149,7 +190,7 @@ class Orchestrator:
 
     def _blocking_turn(self, reader: Link, wait_ms: int, wait: Callable[[bool], None]) -> bool:
         """Waits for the first entry of any inbox, at most `wait_ms`."""
-        owned = [holding for holding in self._holdings if holding.partition is not None]
+        owned = self._working()
         streams: list[str] = [self.keys.signals]
         cursors: list[str] = [earliest([h.live.cursors["signals"] for h in owned])] if owned else ["$"]
         count = self._options.batch
@@ -200,6 +241,7 @@ class Orchestrator:
         for holding in sent:
             try:
                 holding.live.finish()
+                self._sweeper.asked(holding.number, work[holding.number])
             except (Fenced, ServerError) as error:
                 self._lost(holding, error)
         self._heard(began)
@@ -217,6 +259,8 @@ class Orchestrator:
             self._metrics.fenced.inc()
             log.warning("Partition %d: fenced: %s", holding.number, error)
             holding.drop()
+        elif isinstance(error, ServerFull) and holding.partition is not None:
+            self._full(holding, error)
         elif isinstance(error, (CommitDamaged, PartitionDamaged, MessageError)):
             self._metrics.damaged.inc()
             log.error("Partition %d: stopped, to be repaired: %s", holding.number, error)
@@ -225,13 +269,25 @@ class Orchestrator:
             log.error("Partition %d: the server refused a commit; it is tried again: %s", holding.number, error)
             holding.drop()
 
+    def _full(self, holding: Holding, error: ServerFull) -> None:
+        """Nothing was applied, and the partition stays ours: it could not be taken anew without memory either."""
+        self._metrics.out_of_memory.inc()
+        now = self._monotonic()
+        if now > self._full_until + _REMIND_SECONDS:
+            log.error("Partition %d: commits wait while the sweeper frees what is due: %s", holding.number, error)
+        holding.rewind()
+        self._full_until = now + _FULL_SECONDS
+        self._sweeper.hurry()
+
     def _idle_ms(self) -> int:
+        now = self._monotonic()
+        if now < self._full_until:
+            return int((self._full_until - now) * 1000) + 1
         if any(holding.partition is not None and holding.live.refresh_due for holding in self._holdings):
             return 0
-        now = self._monotonic()
         soonest = min(holding.next_duty(self._clock) for holding in self._holdings)
         if self.owned:  # who owns nothing surveys nothing
-            soonest = min(soonest, self._survey.next)
+            soonest = min(soonest, self._survey.next, self._sweeper.next)
         return max(0, min(MAX_BLOCK_MS, int((soonest - now) * 1000) + 1))
 
 

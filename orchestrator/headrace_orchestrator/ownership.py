@@ -17,6 +17,16 @@ from headrace_broker.keys import PartitionKeys
 
 from .condition import Condition
 
+# Scripts, because a server that is out of memory refuses SET, and everything in MULTI. It lets a script through that
+# began with a write which needs no memory (ADR 6): here the deletion of a key that never exists.
+_TAKE = "redis.call('DEL', KEYS[2]) return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])"
+_CLAIM = """
+local found = redis.call('HMGET', KEYS[1], 'token', 'commit')
+if (found[1] or '') ~= ARGV[1] or (found[2] or '') ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+return 1
+"""
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
@@ -43,20 +53,22 @@ class Ownership:
         that is none, and `PartitionDamaged`, with the mark set, while a key cannot be worked with.
         """
         began = self._monotonic()
-        if call(link, "SET", self._keys.owner, self._secret, "NX", "PX", self._lease_ms) is None:
+        never = self._keys.request("")
+        if call(link, "EVAL", _TAKE, 2, self._keys.owner, never, self._secret, self._lease_ms) is None:
             if call(link, "GET", self._keys.owner) != self._secret.encode():
                 return None
             call(link, "PEXPIRE", self._keys.owner, self._lease_ms)
         condition = examine(link)
-        replies = exchange(link, [("WATCH", self._keys.meta), ("HGETALL", self._keys.meta)])
-        meta = Meta.parse(cast("list[bytes]", raise_error(replies[1])))
+        found = cast("list[bytes]", call(link, "HGETALL", self._keys.meta))
+        meta = Meta.parse(found)
+        before = dict(zip(found[::2], found[1::2], strict=True))
         epoch = meta.epoch + 1
         token = f"{epoch:x}{self._bits()}"
         commit = max(meta.commit, condition.highest)
         repair = meta.repair or damaged or commit > meta.commit or condition.damage is not None
         fields = ("token", token, "epoch", epoch, "commit", commit, "repair", "1" if repair else "")
-        replies = exchange(link, [("MULTI",), ("HSET", self._keys.meta, *fields), ("EXEC",)])
-        if raise_error(replies[-1]) is None:
+        as_read = (before.get(b"token", b""), before.get(b"commit", b""))
+        if not call(link, "EVAL", _CLAIM, 2, self._keys.meta, never, *as_read, *fields):
             self.release(link)
             return None
         if condition.damage is not None:

@@ -94,6 +94,11 @@ class Partition:
         self._commits.watch()
 
     @property
+    def token(self) -> str:
+        """The owner's token, which fences what is written outside commits."""
+        return self._token
+
+    @property
     def cursor_is_behind(self) -> bool:
         """Whether `meta` does not say yet what was passed over without a commit."""
         return self._committed["signals"] != self.cursors["signals"]
@@ -135,6 +140,12 @@ class Partition:
             self._settled(item, batch.now)
         self._say_what_was_quarantined(batch.items)
         self._metrics.committed(self.number, batch.drafts, batch.items, self._monotonic() - batch.sent_at)
+
+    def rewind(self) -> None:
+        """After a commit that the server refused for lack of memory: what it was to apply is read again."""
+        self._batch = None
+        self.cursors = dict(self._committed)
+        self.refresh_due = True
 
     def _say_what_was_quarantined(self, items: Sequence[Item]) -> None:
         """One line a commit, for garbage may come in any number."""

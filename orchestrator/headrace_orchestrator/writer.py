@@ -8,7 +8,7 @@ from headrace_broker import history, messages, quarantine, records
 from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.connection import Argument, Command
 from headrace_broker.ids import entry_of
-from headrace_broker.instances import ENDED, index_member, missing_member, timer_member
+from headrace_broker.instances import ENDED, index_member, missing_member, retained_class, timer_member
 from headrace_broker.keys import GROUP, PartitionKeys
 from headrace_broker.messages import ContinueMessage, TaskMessage
 from headrace_broker.values import Value, reference
@@ -78,6 +78,8 @@ def _write_instance(commands: list[Command], keys: PartitionKeys, draft: Draft) 
         commands.append(("ZREM", keys.by_status(instance.status), member))
         score = draft.header["ended"] if status in ENDED else instance.created
         commands.append(("ZADD", keys.by_status(status), score, member))
+        if status in ENDED:
+            commands.append(("ZADD", keys.retained(retained_class(status), instance.flow), score, member))
     if status in ("completed", "cancelled"):
         commands.append(("DEL", keys.state(incarnation)))
     else:
@@ -86,6 +88,7 @@ def _write_instance(commands: list[Command], keys: PartitionKeys, draft: Draft) 
         commands.append(("HSET", keys.outputs(incarnation), *_outputs(commands, keys, draft)))
     if draft.adopt:
         commands += [("PERSIST", key) for key in draft.adopt]
+        commands.append(("SADD", keys.large(incarnation), *draft.adopt))
     if draft.drop:
         commands.append(("DEL", *draft.drop))
     if draft.parked or draft.unparked is not None or draft.lacks_definition is not None:
@@ -133,7 +136,7 @@ def _outputs(commands: list[Command], keys: PartitionKeys, draft: Draft) -> Iter
     for slot, value in draft.outputs.items():
         if len(value) > INLINE_LIMIT + 1 and value[:1] in (b"m", b"j"):
             key = keys.value(draft.instance.incarnation, slot)
-            commands.append(("SET", key, value[1:]))
+            commands += [("SET", key, value[1:]), ("SADD", keys.large(draft.instance.incarnation), key)]
             draft.outputs[slot] = value = reference(key, len(value) - 1, value[:1].decode())
         fields += (slot, value)
     return fields

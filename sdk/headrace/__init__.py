@@ -8,6 +8,8 @@ TYPE_CHECKING = False  # as typing says, which takes a while to load
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from headrace_broker.retention import Retention
+
     from .bulk import Start, StartAnswer
     from .client import Client
     from .context import TaskContext, current_context
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         InstanceFailed,
         InstanceFinished,
         InstanceNotBlocked,
+        InstanceNotEnded,
         InstanceNotFound,
         InvalidFlow,
         InvalidInstanceId,
@@ -60,6 +63,7 @@ __all__ = [
     "InstanceFailed",
     "InstanceFinished",
     "InstanceNotBlocked",
+    "InstanceNotEnded",
     "InstanceNotFound",
     "InvalidFlow",
     "InvalidInstanceId",
@@ -67,6 +71,7 @@ __all__ = [
     "PayloadMismatch",
     "PayloadNotSerializable",
     "PayloadTooLarge",
+    "Retention",
     "RetryAfter",
     "RetryPolicy",
     "ServerUnreachable",
@@ -92,6 +97,7 @@ _HOMES: Final = {
     "Flow": ".flow",
     "GiveUp": ".retry",
     "Handle": ".handle",
+    "Retention": "headrace_broker.retention",
     "RetryAfter": ".retry",
     "RetryPolicy": ".retry",
     "Signal": ".signals",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from functools import partial
 from random import Random
@@ -12,7 +12,9 @@ from typing import Any, Self, TypeVar, overload
 
 from headrace_broker.awaited import Awaited
 from headrace_broker.connection import Connector
+from headrace_broker.deletion import DeleteRequest
 from headrace_broker.durations import Duration
+from headrace_broker.errors import InstanceFinished
 from headrace_broker.ids import check_instance_id
 from headrace_broker.instances import Status
 from headrace_broker.listing import Filter, Page, list_instances
@@ -33,6 +35,9 @@ from .starting import FlowStore, Manner
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 Payload = TypeVar("Payload")
+
+STORE_AGAIN_SECONDS = 24 * 3600
+"""A definition that is not stored for a week, and that nothing refers to, is swept (ADR 6)."""
 
 
 class Client:
@@ -221,6 +226,19 @@ class Client:
         Raises `InstanceNotFound`, `InstanceNotBlocked`, `ServerUnreachable`.
         """
         await self.session.ask(UnblockRequest(id, skip, actor).hold, f"unblock instance {id}")
+
+    async def delete(self, id: str, incarnation: str | None = None, *, force: bool = False) -> None:
+        """Deletes an ended instance and all that is stored of it, before its retention does; its id is free then.
+
+        Durable when it returns, carried out soon after. `incarnation` names an earlier use of the id. `force` cancels a
+        live one first, and waits for its end. Raises `InstanceNotFound`, `InstanceNotEnded`, `ServerUnreachable`.
+        """
+        if force:
+            with suppress(InstanceFinished):
+                await self.cancel(id, reason="to be deleted")
+            await self.handle(id).ended()
+        request = DeleteRequest(id, incarnation)
+        await self.session.ask(request.hold, f"delete instance {id}")
 
     async def get(self, id: str) -> Snapshot:
         """An instance's status, and what it waits for. Raises `InstanceNotFound`, `ServerUnreachable`."""

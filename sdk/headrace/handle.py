@@ -88,6 +88,10 @@ class Handle(Generic[Output_co]):
             raise TimeoutError(f"Instance {self.id!r} has not ended after {waited}; it goes on.") from None
         return await self._output(ended)
 
+    async def ended(self) -> Snapshot:
+        """The instance as soon as it has ended, or is blocked. Raises `InstanceNotFound`, `ServerUnreachable`."""
+        return await self._until_ended()
+
     async def _until_ended(self) -> Snapshot:
         session = self._client.session
         snapshot = await self._header()

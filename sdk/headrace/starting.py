@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from headrace_broker.registry import FlowRecord, current_flow, store_flow
@@ -67,12 +67,17 @@ def startable(flow: Flow[Any, Any] | FlowRecord) -> Startable:
     )
 
 
+STORE_AGAIN_SECONDS: Final = 24 * 3600
+"""A definition that is not stored for a week, and that nothing refers to, is swept (ADR 6)."""
+
+
 class FlowStore:
-    """The flows that a client starts. Each definition is stored once, however many start it at once."""
+    """The flows that a client starts. Each definition is stored once a day, however many start it at once."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._stored: dict[str, asyncio.Task[bool]] = {}
+        self._store_again: dict[str, float] = {}
 
     async def startable(self, flow: Flow[Any, Any] | str) -> Startable:
         """Stores nothing. Raises `FlowNotFound` for a name of none, and `InvalidRequest` for neither flow nor name."""
@@ -85,8 +90,11 @@ class FlowStore:
 
     async def store(self, flow: Flow[Any, Any]) -> None:
         digest = flow.definition.digest
+        now = asyncio.get_running_loop().time()
         task = self._stored.get(digest)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
+        if task is None or failed or now >= self._store_again[digest]:
+            self._store_again[digest] = now + STORE_AGAIN_SECONDS
             task = self._stored[digest] = asyncio.create_task(self._store_now(flow))
         await asyncio.shield(task)
 
@@ -98,7 +106,9 @@ class FlowStore:
     async def _store_now(self, flow: Flow[Any, Any]) -> bool:
         schema = schema_text(flow.input_schema())
         return await self._session.ask(
-            lambda namespace: store_flow(namespace.keys, flow.definition, version=flow.version, schema=schema),
+            lambda namespace: store_flow(
+                namespace.keys, flow.definition, version=flow.version, schema=schema, retention=flow.retention
+            ),
             f"store flow {flow.name}",
         )
 

@@ -168,6 +168,10 @@ class SyncClient:
         """As `Client.unblock`."""
         self._background.run(lambda client: client.unblock(id, skip=skip, actor=actor))
 
+    def delete(self, id: str, incarnation: str | None = None, *, force: bool = False) -> None:
+        """As `Client.delete`."""
+        self._background.run(lambda client: client.delete(id, incarnation, force=force))
+
     def get(self, id: str) -> Snapshot:
         """As `Client.get`."""
         return self._background.run(lambda client: client.get(id))

@@ -59,6 +59,10 @@ class SyncHandle(Generic[Output_co]):
         """As `Handle.result`."""
         return self._run(lambda handle: handle.result(timeout))
 
+    def ended(self) -> Snapshot:
+        """As `Handle.ended`."""
+        return self._run(lambda handle: handle.ended())
+
     def _on(self, client: Client) -> Handle[Output_co]:
         return Handle(client, self.id, self.incarnation, self.output_type)
 

@@ -40,6 +40,7 @@ NAMESPACE_KEYS: dict[str, Callable[[str], str]] = {
     "worker": KEYS.worker,
     "flow": KEYS.flow,
     "definition": KEYS.definition,
+    "definitions": lambda _: KEYS.definitions,
 }
 PARTITION_KEYS: dict[str, Callable[[str], str]] = {
     "meta": lambda _: PARTITION.meta,
@@ -52,6 +53,9 @@ PARTITION_KEYS: dict[str, Callable[[str], str]] = {
     "outbox": lambda _: PARTITION.outbox,
     "by_status": PARTITION.by_status,
     "by_flow": PARTITION.by_flow,
+    "retained": lambda flow: PARTITION.retained("completed", flow),
+    "purge": lambda _: PARTITION.purge,
+    "counted": lambda _: PARTITION.counted,
     "tasks": PARTITION.tasks,
     "request": PARTITION.request,
     "header": PARTITION.header,
@@ -60,6 +64,7 @@ PARTITION_KEYS: dict[str, Callable[[str], str]] = {
     "outputs": lambda _: PARTITION.outputs(INCARNATION),
     "history": lambda _: PARTITION.history(INCARNATION),
     "parked": lambda _: PARTITION.parked(INCARNATION),
+    "large": lambda _: PARTITION.large(INCARNATION),
     "value": lambda name: PARTITION.value(INCARNATION, name),
 }
 ALL_KEYS = NAMESPACE_KEYS | PARTITION_KEYS
@@ -68,12 +73,12 @@ CHANNELS: dict[str, Callable[[str], str]] = {
     "ended": lambda _: PARTITION.ended(INCARNATION),
 }
 NO_KEYS = {"tag", "partition", "values"}
-BY_INCARNATION = {"archive", "state", "outputs", "history", "parked", "value"}
+BY_INCARNATION = {"archive", "state", "outputs", "history", "parked", "large", "value"}
 ENDS = {
-    "permanent": {"namespace", "queues", "workers", "flows", "flow", "definition", "meta", "tasks"},
+    "permanent": {"namespace", "queues", "workers", "flows", "flow", "definitions", "meta", "tasks"},
     "ttl": {"worker", "owner", "request"},
     "trimmed": {"signals", "events", "starts", "outbox", "quarantine"},
-    "owner": {"timers", "missing", "by_status", "by_flow"},
+    "owner": {"definition", "timers", "missing", "by_status", "by_flow", "retained", "purge", "counted"},
     "instance": {"header", *BY_INCARNATION},
 }
 
@@ -143,6 +148,8 @@ def test_no_two_functions_make_the_same_key() -> None:
         "{ns:1}:i",
         "{ns:1}:i:",
         "{ns:1}:other:x",
+        "{ns:1}:retained:running:x",
+        "{ns:1}:retained:failed:",
         "{ns:1}:metameta",
         "{ns:1}:s:",
         "{ns:1}:s:inc:more",

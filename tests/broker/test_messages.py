@@ -16,6 +16,7 @@ from headrace_broker.messages import (
     WORKS,
     CancelMessage,
     ContinueMessage,
+    DeleteMessage,
     Failure,
     GarbageMessage,
     Message,
@@ -83,6 +84,10 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         CancelMessage(INSTANCE, "no longer wanted", "req-3", "bob", TRACE),
         "970106a86f726465722d3137b06e6f206c6f6e6765722077616e746564a57265712d33a3626f62ab30302d31312d32322d3031",
     ),
+    "delete": (
+        DeleteMessage(INSTANCE, "req-4", TRACE),
+        "95010ba86f726465722d3137a57265712d34ab30302d31312d32322d3031",
+    ),
     "garbage": (
         GarbageMessage("default", "12-3", b"\xff\x00", "Not MessagePack"),
         "960107a764656661756c74a431322d33c402ff00af4e6f74204d6573736167655061636b",
@@ -99,7 +104,7 @@ GOLDEN: dict[str, tuple[Message, str]] = {
 EXAMPLES = [message for message, _ in GOLDEN.values()]
 KINDS: tuple[type[Any], ...] = (
     *(TaskMessage, StartMessage, ResultMessage, StartedMessage, SignalMessage, CancelMessage, GarbageMessage),
-    *(ContinueMessage, UnblockMessage),
+    *(ContinueMessage, UnblockMessage, DeleteMessage),
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -126,6 +131,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(GarbageMessage, names, names, payloads, texts),
     st.builds(ContinueMessage, names, names, st.sampled_from(sorted(WORKS))),
     st.builds(UnblockMessage, names, st.booleans(), texts, texts, texts),
+    st.builds(DeleteMessage, names, texts, texts),
 )
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts | payloads

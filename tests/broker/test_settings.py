@@ -52,6 +52,22 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HEADRACE_PROCESSES cannot be 'many'" in str(raised.value)
 
 
+def test_retention(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings()
+    kept = (settings.retention_completed, settings.retention_failed, settings.retention_count)
+    assert kept == (24 * 3_600_000, 7 * 24 * 3_600_000, 100_000)
+    monkeypatch.setenv("HEADRACE_RETENTION_FAILED", "forever")
+    monkeypatch.setenv("HEADRACE_RETENTION_COUNT", "50")
+    settings = load_settings(retention_completed="2h")
+    assert (settings.retention_completed, settings.retention_failed, settings.retention_count) == (7_200_000, None, 50)
+    monkeypatch.setenv("HEADRACE_RETENTION_COUNT", "forever")
+    assert load_settings().retention_count is None
+    with pytest.raises(ConfigurationError, match="--retention-completed cannot be 'never': A duration is"):
+        load_settings(retention_completed="never")
+    with pytest.raises(ConfigurationError, match="--retention-count cannot be '-1': It is a whole number up to"):
+        load_settings(retention_count="-1")
+
+
 def test_a_wrong_option_is_named() -> None:
     with pytest.raises(ConfigurationError, match="--metrics-port cannot be 70000"):
         load_settings(metrics_port=70_000)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+import headrace.starting
 from headrace.client import Client
 from headrace_broker import messages, values
 from headrace_broker.definitions import Definition
@@ -142,3 +143,19 @@ async def test_a_thousand_starts_at_once_are_quick(client: Client) -> None:
     await asyncio.gather(*(client.start(orders, Order(id=str(n)), id=f"o{n}") for n in range(1000)))
     assert time.perf_counter() - begun < 2.0  # 0.1 s on an idle machine
     assert len((await client.list(limit=1000)).items) == 1000
+
+
+async def test_a_definition_is_stored_again_after_a_day(
+    client: Client, hand: Hand, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing may refer to an old one for a week, and then it is swept."""
+    key = f"{namespace}:def:{orders.definition.digest}"
+    for again in (False, True):
+        if again:
+            monkeypatch.setattr(headrace.starting, "STORE_AGAIN_SECONDS", 0)
+            client = Client(client.session.url, namespace)
+        await client.start(orders, Order(id="42"))
+        hand.call("DEL", key)
+        await client.start(orders, Order(id="42"))
+        assert hand.call("EXISTS", key) == again
+    await client.close()

@@ -30,15 +30,18 @@ from headrace_broker.connection import (
 )
 from headrace_broker.conversations import Conversation, converse
 from headrace_broker.definitions import Definition
+from headrace_broker.deletion import DeleteRequest
 from headrace_broker.errors import ServerUnreachable
-from headrace_broker.keys import Keys, PartitionKeys
+from headrace_broker.keys import Keys, PartitionKeys, classify
 from headrace_broker.namespace import Namespace, open_namespace
 from headrace_broker.queries import HistoryEvent
+from headrace_broker.retention import Retention
 from headrace_broker.snapshots import Snapshot
 from headrace_broker.workers import WorkerRecord
 from headrace_orchestrator.metrics import Metrics
 from headrace_orchestrator.options import OrchestratorOptions
 from headrace_orchestrator.orchestrator import Orchestrator
+from headrace_orchestrator.sweeping.sweeper import LOOK_SECONDS
 from support.scripts import preload
 
 from .hand import Hand
@@ -220,8 +223,8 @@ class Bench:
     def hold(self, conversation: Conversation[T]) -> T:
         return converse(self.link, conversation)
 
-    def register(self, definition: Definition) -> Definition:
-        self.hold(registry.store_flow(self.keys, definition))
+    def register(self, definition: Definition, retention: Retention | None = None) -> Definition:
+        self.hold(registry.store_flow(self.keys, definition, retention=retention))
         return definition
 
     def start(self, id: str, definition: Definition, value: Any = None) -> str:
@@ -236,11 +239,20 @@ class Bench:
     def raw_signal(self, id: str, name: str, payload: str | bytes) -> None:
         self.call("XADD", self.keys.signals, "*", "instance", id, "name", name, "payload", payload)
 
+    def delete(self, id: str, incarnation: str | None = None) -> str:
+        return self.hold(DeleteRequest(id, incarnation).hold(self.namespace))
+
     def cancel(self, id: str, reason: str = "") -> None:
         self.hold(requests.CancelRequest(id, reason).hold(self.namespace))
 
     def unblock(self, id: str, *, skip: bool = False, actor: str = "") -> None:
         self.hold(requests.UnblockRequest(id, skip, actor).hold(self.namespace))
+
+    def sweep(self, orchestrator: Orchestrator, ms: int = 0) -> None:
+        """Lets that much time pass, and the sweeper look and do what it finds."""
+        self.pass_time(ms)
+        self.clock.advance(LOOK_SECONDS)
+        steps(orchestrator)
 
     # -- what happened ----------------------------------------------------------------------------
 
@@ -281,7 +293,16 @@ class Bench:
 
     def values(self, incarnation: str, number: int = 0) -> list[str]:
         """The keys of large values of an incarnation."""
-        pattern = self.keys.partition(number).values(incarnation).replace("[", "\\[") + "*"
+        return self.scan(self.keys.partition(number).values(incarnation).replace("[", "\\[") + "*")
+
+    def kinds_left(self) -> set[str]:
+        """The kinds (`KeyKind.name`) of all keys of the namespace."""
+        names = [*self.scan(f"{self.keys.ns}:*"), *self.scan("{" + self.keys.ns + ":*")]
+        kinds = [classify(name) for name in names]
+        assert all(kinds), names
+        return {kind.name for kind in kinds if kind is not None}
+
+    def scan(self, pattern: str) -> list[str]:
         cursor, found = b"0", list[str]()
         while True:
             cursor, page = self.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -65,6 +65,7 @@ def different_one() -> Any:
     [
         (lambda: Flow("a b"), "A flow's name has 1 to 128 characters: .*got 'a b'"),
         (lambda: Flow("a", version=0), "version= of flow 'a' is a whole number from 1; got 0"),
+        (lambda: Flow("a", retention=cast(Any, "7d")), r"retention= of flow 'a' is a Retention\(.*\); got '7d'"),
         (lambda: FLOW.definition, r"Flow 'flow' has no steps\. Add one with \.then"),
         (lambda: FLOW.then(one).then(one), r"two nodes named 'one'.*name=\"one_2\""),
         (lambda: FLOW.delay(1, name="x").delay(2, name="x"), "two nodes named 'x'"),

@@ -10,12 +10,11 @@ import headrace.errors
 import headrace_broker.errors
 
 EXPECTED = """
-    Client ConfigurationError Flow FlowError FlowNotFound GiveUp Handle HeadraceError InstanceBlocked InstanceCancelled
-    InstanceExists InstanceFailed InstanceFinished InstanceNotBlocked InstanceNotFound InvalidFlow InvalidInstanceId
-    InvalidTask
-    PayloadMismatch PayloadNotSerializable PayloadTooLarge RetryAfter RetryPolicy ServerUnreachable Signal SignalTimeout
-    Start StartAnswer SyncClient SyncHandle Task TaskContext TaskTimedOut UnknownRoute WorkerLost
-    __version__ current_context task
+    Client ConfigurationError Flow FlowError FlowNotFound GiveUp Handle HeadraceError InstanceBlocked
+    InstanceCancelled InstanceExists InstanceFailed InstanceFinished InstanceNotBlocked InstanceNotEnded
+    InstanceNotFound InvalidFlow InvalidInstanceId InvalidTask PayloadMismatch PayloadNotSerializable
+    PayloadTooLarge Retention RetryAfter RetryPolicy ServerUnreachable Signal SignalTimeout Start StartAnswer
+    SyncClient SyncHandle Task TaskContext TaskTimedOut UnknownRoute WorkerLost __version__ current_context task
 """
 
 

@@ -1,4 +1,5 @@
-"""What the simulated world lives through: instances of one flow, kills, lost messages, and then peace."""
+"""What the simulated world lives through: instances of one flow, kills, lost messages, and then peace. Who has its
+result deletes its instance, whatever goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from random import Random
 
 from headrace import Client, Flow, RetryPolicy, Signal, task
 from headrace.tasks import AnyTask
+from headrace_broker.connection import Link, call
 from headrace_broker.conversations import converse
+from headrace_broker.keys import classify
 from headrace_broker.namespace import open_namespace
 from headrace_broker.queries import HistoryEvent
 
@@ -31,6 +34,8 @@ class Outcome:
     histories: dict[str, list[HistoryEvent]] = field(default_factory=dict[str, "list[HistoryEvent]"])
     executions: Counter[str] = field(default_factory=Counter[str])
     events: Counter[str] = field(default_factory=Counter[str])
+    left: set[str] = field(default_factory=set[str])
+    """The kinds of keys that are there when all is deleted (`KeyKind.name`)."""
 
 
 class Story:
@@ -138,6 +143,9 @@ async def _live(seed: int, clock: VirtualClock) -> Outcome:
     faults.stop()
     async with asyncio.timeout(PEACE_SECONDS):
         await asyncio.gather(*starts)
+        while (await client.list()).items or "purge" in _kinds(link):
+            await asyncio.sleep(0.1)
+    outcome.left = _kinds(link)
     processes: list[SimOrchestrator | SimWorker] = [*orchestrators, worker]
     for process in processes:
         process.check()
@@ -156,3 +164,10 @@ async def _one(client: Client, story: Story, id: str, number: int, chance: Rando
     await client.signal(id, story.approval, number * 7)
     outcome.results[id] = await handle.result()
     outcome.histories[id] = list(await client.history(id))
+    await client.delete(id)
+
+
+def _kinds(link: Link) -> set[str]:
+    kinds = [classify(key.decode()) for key in call(link, "KEYS", "*")]
+    assert all(kinds), call(link, "KEYS", "*")
+    return {kind.name for kind in kinds if kind is not None}

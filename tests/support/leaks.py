@@ -80,9 +80,13 @@ def _look_up(link: Link, names: list[str]) -> list[Found]:
 
 
 def _held_incarnations(link: Link, found: list[Found]) -> frozenset[str]:
-    """Of live headers, which carry it as a field, and of archived ones, which have it in their name too."""
+    """Of live headers, which carry it as a field, of archived ones, and of deleted ones that the sweeper has yet to
+    free."""
     headers = [key.name for key in found if key.kind is not None and key.kind.name in ("header", "archive")]
     held = _pipeline(link, [("HGET", name, "inc") for name in headers])
+    purging = [key.name for key in found if key.kind is not None and key.kind.name == "purge"]
+    for members in _pipeline(link, [("SMEMBERS", name) for name in purging]):
+        held += members
     return frozenset(incarnation.decode() for incarnation in held if incarnation is not None)
 
 

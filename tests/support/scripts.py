@@ -9,7 +9,7 @@ from __future__ import annotations
 from headrace_broker import scripting
 from headrace_broker.connection import Server, call
 
-CLIENT_SCRIPTS = ("start", "send", "register")
+CLIENT_SCRIPTS = ("start", "send", "register", "delete", "forget", "unlist")
 
 
 def preload(url: str, names: tuple[str, ...] = CLIENT_SCRIPTS) -> None:

@@ -15,6 +15,7 @@ from headrace import (
     Client,
     Flow,
     Handle,
+    Retention,
     RetryPolicy,
     Signal,
     Start,
@@ -113,7 +114,7 @@ def settle_pair(pair: tuple[Order, Approval]) -> str:
     return pair[0].id
 
 
-start = Flow("refunds", input=Order).then(validate)
+start = Flow("refunds", input=Order, retention=Retention(completed="7d", failed="forever", count=500)).then(validate)
 refunds = start.wait_for_signal(approval, timeout="48h", on_timeout=escalate).then(settle)
 assert_type(refunds, Flow[Order, str])
 assert_type(start.wait_for_signal(approval), Flow[Order, Approval])

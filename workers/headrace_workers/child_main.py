@@ -125,7 +125,7 @@ async def _store_flows(options: ChildOptions, registry: Registry, namespace: Nam
 
 
 def _store(keys: Keys, flow: Any, schema: str) -> Conversation[bool]:
-    return store_flow(keys, flow.definition, version=flow.version, schema=schema)
+    return store_flow(keys, flow.definition, version=flow.version, schema=schema, retention=flow.retention)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

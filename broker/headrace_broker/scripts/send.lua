@@ -1,6 +1,7 @@
 -- Appends a signal or a control to the events of a live instance, once per request id, if its definition may get it.
 --
 -- KEYS  1 header i:<id>   2 events   3 req:<request id>   4 large value's key (any key of the slot if inline)
+--       5 names of the large values l:<inc> (any key of the slot if inline)
 -- ARGV  1 message   2 answer's life (ms)   3 large value ('' if inline)   4 the incarnation in its key ('' if inline)
 --       5 the definitions that may get it, by hash with spaces between; '*' for any
 -- Returns {"sent", incarnation} | {"unknown", ""} | {"ended", status} | {"moved", incarnation}: the id was used anew
@@ -17,6 +18,7 @@ if ARGV[5] ~= '*' and not string.find(ARGV[5], header[3] or '', 1, true) then re
 if ARGV[4] ~= '' then
   if ARGV[4] ~= header[1] then return {'moved', header[1]} end
   redis.call('SET', KEYS[4], ARGV[3])
+  redis.call('SADD', KEYS[5], KEYS[4])
 end
 redis.call('XADD', KEYS[2], '*', 'm', ARGV[1], 'inc', header[1])
 redis.call('SET', KEYS[3], header[1], 'PX', ARGV[2])

@@ -1,8 +1,8 @@
 -- Starts instances of one flow: header, index and inbox entry of each in one step, so that it is durable, visible and
 -- signalable at once.
 --
--- KEYS  1 starts   2 status:queued   3 flow:<flow>   4 archive prefix `a:`
---       then for each instance: header i:<id>, req:<request id>
+-- KEYS  1 starts   2 status:queued   3 flow:<flow>   4 archive prefix `a:`   5 definitions' counts
+--       then for each instance: header i:<id>, req:<request id>, names of its large values l:<inc>
 -- ARGV  1 flow   2 definition   3 actor   4 traceparent   5 conflict (fail|use_existing)   6 answer's life (ms)
 --       then for each instance: id, incarnation, message, large value ('' if inline), its key's name ('' if inline)
 -- Returns for each instance {"started"|"existing"|"exists", incarnation, flow, status}.
@@ -10,7 +10,7 @@ local flow, definition, actor, trace, conflict, life = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local created = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
-local function start(header_key, request_key, id, incarnation, message, large, large_key)
+local function start(header_key, request_key, names_key, id, incarnation, message, large, large_key)
   local answered = redis.call('GET', request_key)
   if answered then return {'started', answered, flow, 'queued'} end
   local header = redis.call('HMGET', header_key, 'inc', 'status', 'flow')
@@ -28,15 +28,19 @@ local function start(header_key, request_key, id, incarnation, message, large, l
   if trace ~= '' then redis.call('HSET', header_key, 'trace', trace) end
   redis.call('ZADD', KEYS[2], created, member)
   redis.call('ZADD', KEYS[3], created, member)
-  if large_key ~= '' then redis.call('SET', large_key, large) end
+  redis.call('HINCRBY', KEYS[5], definition, 1)
+  if large_key ~= '' then
+    redis.call('SET', large_key, large)
+    redis.call('SADD', names_key, large_key)
+  end
   redis.call('XADD', KEYS[1], '*', 'm', message)
   redis.call('SET', request_key, incarnation, 'PX', life)
   return {'started', incarnation, flow, 'queued'}
 end
 
 local answers = {}
-for n = 1, (#KEYS - 4) / 2 do
-  local key, argument = 2 + 2 * n, 2 + 5 * n
-  answers[n] = start(KEYS[key + 1], KEYS[key + 2], ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3], ARGV[argument + 4])
+for n = 1, (#KEYS - 5) / 3 do
+  local key, argument = 2 + 3 * n, 2 + 5 * n
+  answers[n] = start(KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3], ARGV[argument + 4])
 end
 return answers

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import blocked, demo, dev, doctor, init, instances, processes, quarantine, views, watch
+from . import blocked, deleting, demo, dev, doctor, init, instances, processes, quarantine, views, watch
 from .exits import HELP
 
 app = typer.Typer(
@@ -51,3 +51,4 @@ watch.add_to(app)
 blocked.add_to(app)
 quarantine.add_to(app)
 doctor.add_to(app)
+deleting.add_to(app)

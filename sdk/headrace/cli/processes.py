@@ -43,6 +43,21 @@ def orchestrator(
         typer.Option("--ownership", help="Silence after which another takes over, such as 5s.", show_default=False),
     ] = None,
     lease: Lease = None,
+    retention_completed: Annotated[
+        str | None,
+        typer.Option(
+            "--retention-completed",
+            help='How long completed and cancelled instances are kept, such as 7d, or "forever".',
+            show_default=False,
+        ),
+    ] = None,
+    retention_failed: Annotated[
+        str | None, typer.Option("--retention-failed", help="The same for failed ones.", show_default=False)
+    ] = None,
+    retention_count: Annotated[
+        str | None,
+        typer.Option("--retention-count", help="Ended instances kept of each flow at most.", show_default=False),
+    ] = None,
     metrics_host: MetricsHost = None,
     metrics_port: MetricsPort = None,
     log_level: LogLevel = None,
@@ -54,10 +69,14 @@ def orchestrator(
         partitions=partitions,
         ownership=ownership,
         lease=lease,
+        retention_completed=retention_completed,
+        retention_failed=retention_failed,
+        retention_count=retention_count,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         log_level=log_level,
     )
+    from headrace_broker.retention import Rule
     from headrace_orchestrator.options import OrchestratorOptions
     from headrace_orchestrator.process import run
 
@@ -70,6 +89,7 @@ def orchestrator(
                 partitions=settings.partitions,
                 ownership_ms=settings.ownership,
                 lease_ms=settings.lease,
+                retention=Rule(settings.retention_completed, settings.retention_failed, settings.retention_count),
                 metrics_host=settings.metrics_host,
                 metrics_port=settings.metrics_port,
             )

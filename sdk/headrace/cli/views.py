@@ -43,7 +43,7 @@ def ls(
 ) -> None:
     """List instances, newest first."""
     wanted: Any = status
-    bounds = {"since": _time("--since", since), "until": _time("--until", until)}
+    bounds = {"since": parse_time("--since", since), "until": parse_time("--until", until)}
     page = with_client(
         url,
         namespace,
@@ -161,7 +161,7 @@ def summary(item: Snapshot) -> dict[str, Any]:
     }
 
 
-def _time(option: str, text: str | None) -> datetime | None:
+def parse_time(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:

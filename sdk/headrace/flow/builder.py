@@ -13,6 +13,7 @@ from headrace_broker import codec, values
 from headrace_broker.definitions import Definition
 from headrace_broker.durations import Duration, parse_duration
 from headrace_broker.errors import InvalidFlow
+from headrace_broker.retention import Retention
 from headrace_broker.values import Value
 
 from .compiling import compile_flow
@@ -52,19 +53,27 @@ class Flow(Steps, Generic[In, Out]):
     """
 
     @overload
-    def __init__(self: Flow[A, A], name: str, input: type[A], *, version: int = 1) -> None: ...
+    def __init__(
+        self: Flow[A, A], name: str, input: type[A], *, version: int = 1, retention: Retention | None = None
+    ) -> None: ...
     @overload
-    def __init__(self: Flow[Any, Any], name: str, *, version: int = 1) -> None: ...
-    def __init__(self, name: str, input: Any = Any, *, version: int = 1) -> None:
+    def __init__(self: Flow[Any, Any], name: str, *, version: int = 1, retention: Retention | None = None) -> None: ...
+    def __init__(self, name: str, input: Any = Any, *, version: int = 1, retention: Retention | None = None) -> None:
         """`input`: the type of what an instance is started with; anything without it. `version`: a CLI start uses the
-        highest one that is known.
+        highest one that is known. `retention`: how long ended instances are kept; else as the orchestrator is told.
 
         Raises `InvalidFlow`.
         """
         super().__init__(check_name("A flow's name", name, InvalidFlow), Scope(name))
         if type(version) is not int or not 1 <= version <= MAX_VERSION:
             raise InvalidFlow(f"version= of flow {name!r} is a whole number from 1; got {version!r}.", flow=name)
+        if retention is not None and not isinstance(retention, Retention):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidFlow(
+                f"retention= of flow {name!r} is a Retention(completed=…, failed=…, count=…); got {retention!r:.80}.",
+                flow=name,
+            )
         self.version = version
+        self.retention = retention
         self.input_type: Any = input
 
     @overload
@@ -238,7 +247,7 @@ class Flow(Steps, Generic[In, Out]):
         return self._on(self.scope.add(step))
 
     def _on(self, scope: Scope) -> Flow[Any, Any]:
-        flow: Flow[Any, Any] = Flow(self.name, self.input_type, version=self.version)
+        flow: Flow[Any, Any] = Flow(self.name, self.input_type, version=self.version, retention=self.retention)
         flow.scope = scope
         return flow
 
