@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Environment
+from .conftest import Environment
 
 pytestmark = [pytest.mark.xdist_group("installed"), pytest.mark.full_only, pytest.mark.timeout(180)]
 
@@ -58,7 +57,6 @@ def test_a_project_that_uses_the_wheel_is_checked_strictly(
     (tmp_path / "pyproject.toml").write_text(SETTINGS)
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "wrong.py").write_text(APP + WRONG)
-    shutil.copy(ROOT / "tests/typed/good.py", tmp_path)
     command = [sys.executable, "-m", checker, CHECKERS[checker].format(python=installed.python), "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False)
     output = done.stdout + done.stderr
