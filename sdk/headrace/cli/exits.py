@@ -25,7 +25,7 @@ OK: Final = 0
 FAILED: Final = 1
 """The answer is no: the instance failed or was cancelled, the id is taken, the time is up, the check did not hold."""
 USAGE: Final = 2
-"""A wrong option, input or setting; doing it again changes nothing."""
+"""A wrong option, input or setting, or an extra that is not installed; doing it again changes nothing."""
 NOT_FOUND: Final = 3
 UNREACHABLE: Final = 4
 WARNINGS: Final = 5

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_broker.durations import format_duration
-from headrace_broker.snapshots import moment
 
 from .output import console, local_time
 
@@ -90,6 +89,8 @@ def _specific(kind: str, fields: Mapping[str, Any]) -> list[str]:
         case "redelivered":
             return [f"{str(fields.get('cause', '')).replace('_', ' ')}", f"losses {fields.get('losses', 0)}"]
         case "retry_scheduled" | "timer_started" | "signal_awaited":
+            from headrace_broker.snapshots import moment  # late: it brings redis-py, and help needs none
+
             due = _number(fields.get("due"))
             return [str(fields.get("signal", "")), f"due {local_time(moment(due), 'milliseconds')}" if due else ""]
         case "routed":

@@ -21,7 +21,6 @@ from .screen import say
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE: Final = 4.0
-_NEEDED: Final = "pip install 'headrace[embedded,rq]'"
 
 
 def run(given: Path, yes: bool, limit: int | None) -> int:
@@ -39,13 +38,16 @@ def _run(given: Path, yes: bool, began: float, wanted: Sequence[Module], stack: 
     from headrace.cli.supervisor import Event, Supervisor
     from headrace_broker.embedded import EmbeddedServer
     from headrace_broker.errors import MissingExtra
+    from headrace_broker.extras import install_command
 
     from . import place, processes
     from .course import Course
     from .ledger import Ledger
 
     if importlib.util.find_spec("rq") is None:
-        raise MissingExtra(f"The demo runs one of its tasks in processes of RQ. Install it: {_NEEDED}")
+        raise MissingExtra(
+            f"The demo runs one of its tasks in processes of RQ. Install it: {install_command('embedded', 'rq')}"
+        )
     taken = stack.enter_context(place.take(given))
     Ledger(taken.directory).create()
     server = stack.enter_context(EmbeddedServer.open(taken.directory))

@@ -22,8 +22,9 @@ from importlib.util import find_spec
 from typing import Final
 
 from headrace_broker.errors import MissingExtra
+from headrace_broker.extras import install_command
 
-INSTALL: Final = "pip install 'headrace[rq]'"
+INSTALL: Final = install_command("rq")
 
 
 def is_installed() -> bool:
