@@ -15,6 +15,7 @@ import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Final
 from zlib import crc32
 
@@ -23,6 +24,10 @@ _LEFT_OUT: Final = frozenset({"__pycache__", "idle_test", "test", "tests"})
 _MAX_BYTES: Final = 900_000
 """A payload has a limit of 1 MiB."""
 _ONE_IN: Final = 20
+
+_PARSING: Final = Lock()
+"""In threads side by side, `ast.parse` of CPython 3.11 may raise "AST constructor recursion depth mismatch"
+(python/cpython#106905)."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -143,7 +148,8 @@ def read(module: Module) -> Source:
 
 def parse(source: Source) -> Outline:
     """The module's outline. Raises `SyntaxError`."""
-    tree = ast.parse(source.text, source.module.path)
+    with _PARSING:
+        tree = ast.parse(source.text, source.module.path)
     imports: list[str] = []
     definitions: list[Definition] = []
     _survey(tree.body, "", 0, [], imports, definitions)
