@@ -12,6 +12,7 @@ from headrace_broker.ids import entry_of
 from headrace_broker.instances import ENDED, index_member, timer_member
 from headrace_broker.keys import GROUP, PartitionKeys
 from headrace_broker.messages import TaskMessage
+from headrace_broker.tasks import VALUE_LIFE_MS
 from headrace_broker.values import Value, reference
 
 from .engine.model import Dispatch, Draft
@@ -55,6 +56,7 @@ def write(
             commands.append(_quarantined(keys, item))
         if item.dropped_keys:
             commands.append(("DEL", *item.dropped_keys))
+        commands += [("PEXPIRE", key, VALUE_LIFE_MS) for key in item.expiring_keys]
     for source, stream in (("events", keys.events), ("starts", keys.starts)):
         if source in cursors:
             commands.append(("XTRIM", stream, "MINID", after(cursors[source])))
