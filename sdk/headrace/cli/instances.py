@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -98,7 +99,11 @@ def read_payload(option: str, given: str | None) -> Any:
         return None
     source, text = option, given
     if given == "-":
-        source, text = "stdin", sys.stdin.read()
+        source = "stdin"
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{option} -: stdin cannot be read: {error}") from None
     elif given.startswith("@"):
         source = given[1:]
         try:
@@ -106,7 +111,7 @@ def read_payload(option: str, given: str | None) -> Any:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{option} {given}: the file cannot be read: {error}") from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         hint = f"A string needs double quotes inside the shell's: {option} '\"text\"'." if source == option else ""
         raise PayloadNotSerializable(f"{source} is not JSON: {error}; got {text[:60]!r}. {hint}".strip()) from None
@@ -126,6 +131,13 @@ def check_timeout(timeout: str | None, *, wait: bool) -> None:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is larger than a float can be; carry it as text")
+    return number
 
 
 def find_flow(text: str) -> Flow[Any, Any] | str:
