@@ -13,6 +13,8 @@ by hand validate. Aliases win; hence `adapter` refuses a model in which one fiel
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -43,6 +45,8 @@ _HEADS: Final = bytes((*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9
 """Bytes that can begin a list, a map or an ext: there are at least as many of them as levels."""
 _MAPS: Final = frozenset((dict,))
 _CONTAINERS: Final = _MAPS | {list, tuple, set, frozenset}
+_MAY_OVERFLOW: Final = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{300}")
+"""Numbers that are read as infinity if they are any."""
 _POOLED: Final = 64 * 1024
 _ADAPTERS: Final = 2048
 
@@ -190,6 +194,15 @@ def check_json(data: bytes) -> None:
             "A string is in double quotes; there is no NaN and no Infinity."
         ) from error
     check_json_depth(data, plain)
+    if _MAY_OVERFLOW.search(data):
+        _check_finite(plain)
+
+
+def _check_finite(plain: object) -> None:
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError as error:
+        raise PayloadNotSerializable("Not JSON: a number is larger than a float can be; carry it as text.") from error
 
 
 def check_json_depth(data: bytes, plain: object) -> None:

@@ -93,6 +93,15 @@ def is_native(value: object) -> bool:
     return kind in _NATIVE or (kind is int and -(1 << 63) <= cast(int, value) < 1 << 64)
 
 
+def _time(value: time) -> ExtType:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise Uncarried(
+            f"a time in {value.tzinfo}, whose offset depends on the day, would lose its zone; "
+            "carry a datetime, or the zone's name beside the time"
+        )
+    return ExtType(TIME, time.isoformat(value).encode())
+
+
 def _int_bytes(number: int) -> bytes:
     return number.to_bytes(((number if number >= 0 else ~number).bit_length() + 8) // 8, "big", signed=True)
 
@@ -100,7 +109,7 @@ def _int_bytes(number: int) -> bytes:
 _EXACT: Final[dict[type, Callable[[Any], object]]] = {
     datetime: lambda v: ExtType(DATETIME, datetime.isoformat(v).encode()),
     date: lambda v: ExtType(DATE, date.isoformat(v).encode()),
-    time: lambda v: ExtType(TIME, time.isoformat(v).encode()),
+    time: _time,
     timedelta: lambda v: ExtType(TIMEDELTA, _int_bytes(v // _MICROSECOND)),
     UUID: lambda v: ExtType(UUID_, v.bytes),
     Decimal: lambda v: ExtType(DECIMAL, Decimal.__str__(v).encode()),

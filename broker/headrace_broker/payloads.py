@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, cast
 
 from . import codec, values
 from .connection import AsyncLink, Command, raise_error
-from .errors import MessageError, PayloadMismatch
+from .errors import MessageError, PayloadMismatch, PayloadTooLarge
 from .values import Composite, Inline, Output, Reference, Value
 
-_CHUNK = 256
-"""Keys or slots fetched per round trip: at most 256 × 1 MiB."""
+COMPOSITE_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of all payloads that one value names. A child needs seven times as much to make arguments of them, and its
+event loop stands still for a second meanwhile: 250 MiB took 1.4 GiB and 5 s, and cost it its connections."""
+
+_CHUNK: Final = 256
+"""Keys or slots fetched per round trip. A slot has at most 16 KiB, but for the names in a composite …"""
+_CHUNK_BYTES: Final = 8 * 1024 * 1024
+"""… and keys are fewer if they are large."""
 
 
 class Stored(NamedTuple):
@@ -72,28 +78,60 @@ def _plain(composite: Composite) -> Any:
 async def resolve(link: AsyncLink, value: Value, outputs_key: str) -> Value:
     """The value with every reference and slot replaced by what it names, fetched in chunks.
 
-    Raises `MessageError` when something it names is gone, and `ServerUnreachable`.
+    Raises `MessageError` when something it names is gone, `PayloadTooLarge` (before it is fetched) when all of it
+    together passes `COMPOSITE_LIMIT`, and `ServerUnreachable`.
     """
     if value[:1] in (b"m", b"j"):
         return value
     keys: dict[str, bytes] = {}
     slots: dict[str, Value] = {}
     fresh = [value]
+    size = 0
     while fresh:  # a round trip or two for each level, however many slots it has
-        needed = [values.needs(part) for part in fresh]
-        keys |= await _fetch(link, ("MGET",), {key for need in needed for key in need[0]} - keys.keys())
-        wanted = {slot for need in needed for slot in need[1]} - slots.keys()
-        found = await _fetch(link, ("HMGET", outputs_key), wanted)
+        named = [values.names(part) for part in fresh]
+        sizes = {found.key: found.size for references, _ in named for found in references if found.key not in keys}
+        size += sum(sizes.values())
+        _check_total(size)
+        keys |= await _fetch(link, ("MGET",), _by_size(sizes))
+        wanted = {slot for _, names in named for slot in names} - slots.keys()
+        found = await _fetch(link, ("HMGET", outputs_key), _by_count(sorted(wanted)))
         slots |= found
+        size += sum(len(held) - 1 for held in found.values() if held[:1] in (b"m", b"j"))
+        _check_total(size)
         fresh = list(found.values())
     return _replace(value, keys, slots, 0)
 
 
-async def _fetch(link: AsyncLink, command: Command, wanted: set[str]) -> dict[str, bytes]:
-    names = sorted(wanted)
+def _check_total(size: int) -> None:
+    if size > COMPOSITE_LIMIT:
+        raise PayloadTooLarge(
+            f"The payloads that come together here have {size:,} bytes or more, the limit is {COMPOSITE_LIMIT:,}. "
+            "Store the data elsewhere (a file, a database, an object store) and let the branches pass where it lies.",
+            size=size,
+            limit=COMPOSITE_LIMIT,
+        )
+
+
+def _by_count(names: list[str]) -> Iterator[list[str]]:
+    return (names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK))
+
+
+def _by_size(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    held = 0
+    for key in sorted(sizes):
+        if chunk and (len(chunk) == _CHUNK or held + sizes[key] > _CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(key)
+        held += sizes[key]
+    if chunk:
+        yield chunk
+
+
+async def _fetch(link: AsyncLink, command: Command, chunks: Iterable[list[str]]) -> dict[str, bytes]:
     found: dict[str, bytes | None] = {}
-    for start in range(0, len(names), _CHUNK):
-        chunk = names[start : start + _CHUNK]
+    for chunk in chunks:
         reply = raise_error((await link.exchange([(*command, *chunk)]))[0])
         found |= zip(chunk, cast("list[bytes | None]", reply), strict=True)
     missing = [name for name, data in found.items() if data is None]

@@ -123,26 +123,32 @@ def is_reference(value: Value) -> bool:
 
 
 def needs(value: Value) -> tuple[list[str], list[str]]:
-    """The (keys, slots) that must be fetched before `value` can be read; one level, a slot may hold more.
+    """The (keys, slots) that must be fetched before `value` can be read; raises as `names` does."""
+    found, slots = names(value)
+    return [reference.key for reference in found], slots
+
+
+def names(value: Value) -> tuple[list[Reference], list[str]]:
+    """The (references, slots) in `value`; one level, a slot may hold more.
 
     Raises `MessageError` for bytes that are no value, or that nest deeper than 64.
     """
-    keys: list[str] = []
+    found: list[Reference] = []
     slots: list[str] = []
-    _collect(value, keys, slots, 0)
-    return keys, slots
+    _collect(value, found, slots, 0)
+    return found, slots
 
 
-def _collect(value: Value, keys: list[str], slots: list[str], depth: int) -> None:
+def _collect(value: Value, found: list[Reference], slots: list[str], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise MessageError(f"A composite nests at most {MAX_DEPTH} deep.")
     match parse(value):
-        case Reference(key=key):
-            keys.append(key)
+        case Reference() as reference:
+            found.append(reference)
         case Output(slot=slot):
             slots.append(slot)
         case Composite(parts=parts):
             for part in parts:
-                _collect(part, keys, slots, depth + 1)
+                _collect(part, found, slots, depth + 1)
         case Inline():
             return

@@ -9,7 +9,7 @@ from headrace_broker.codec import INLINE_LIMIT
 from headrace_broker.connection import Command, Link, exchange, is_wrong_type, raise_error
 from headrace_broker.errors import MessageError
 from headrace_broker.keys import PartitionKeys
-from headrace_broker.values import Composite, Inline, Output, Value, composite, parse
+from headrace_broker.values import Composite, Inline, Output, Value, composite, output, parse
 
 from .cache import Values
 from .engine.model import Draft
@@ -40,13 +40,19 @@ class SlotReader:
         )
 
     def value(self, draft: Draft, slot: str) -> Value:
-        """Raises `MessageError` when the slot is gone, which only damaged data can cause."""
+        """What goes into the message; of a composite too long for one, its slot.
+
+        Raises `MessageError` when the slot is gone, which only damaged data can cause.
+        """
         value = self._known(draft, slot)
         if value is None:
             raise MessageError(f"Slot {slot!r} of instance {draft.instance.id!r} is gone.")
         if value[:1] != b"c":
             return value
-        return self._inlined(draft, cast(Composite, parse(value))) or value
+        inlined = self._inlined(draft, cast(Composite, parse(value)))
+        if inlined is not None:
+            return inlined
+        return value if len(value) <= INLINE_LIMIT else output(slot)
 
     def _inlined(self, draft: Draft, parsed: Composite) -> Value | None:
         parts: list[Value] = []

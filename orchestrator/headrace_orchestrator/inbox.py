@@ -52,9 +52,9 @@ class Item:
 
     `event` None: nothing to apply, `reason` says why it is quarantined (None: just passed over). `raw` are the entry's
     fields. `stream` and `entry` name an entry of a task stream that goes, whatever the engine says; `member` a timer
-    that does. `stale`: its event belongs to nobody any more; `dropped_keys` are that event's large values. `parked`:
-    it is quarantined, and its instance keeps it too. `doomed`: nothing to
-    apply, but something to delete.
+    that does. `stale`: its event belongs to nobody any more; `dropped_keys` are that event's large values.
+    `expiring_keys` are large values of a quarantined event: they stay as long as a result's would without a commit.
+    `parked`: it is quarantined, and its instance keeps it too. `doomed`: nothing to apply, but something to delete.
     """
 
     source: Source
@@ -69,6 +69,7 @@ class Item:
     member: bytes | None = None
     stale: bool = False
     dropped_keys: Sequence[str] = ()
+    expiring_keys: Sequence[str] = ()
     parked: bool = False
     doomed: Doomed | None = None
 

@@ -46,6 +46,7 @@ def park(draft: Draft, item: Item) -> None:
     count = int(draft.header.get("parked") or draft.instance.header.get("parked") or 0)
     if count >= PARKED_LIMIT and isinstance(item.event, SignalMessage):
         item.reason = f"The instance is blocked, and {PARKED_LIMIT} events wait for it; that is the limit."
+        item.expiring_keys = references(item)
         return
     draft.parked.append(wire.pack([item.source, item.id, item.raw or {}]))
     draft.header["parked"] = str(count + 1)
@@ -55,10 +56,13 @@ def park(draft: Draft, item: Item) -> None:
 def blame(draft: Draft, item: Item, now: int, reason: str) -> None:
     """The item could not be applied: it is quarantined, and waits at the head of what its instance parks."""
     item.reason = reason
+    item.stale, item.dropped_keys = False, ()
     if draft.status not in ENDED and draft.status != "blocked" and item.event is not None:
         block(draft, now, Problem(reason), guilty=True)
         park(draft, item)
         item.parked = True
+    else:
+        item.expiring_keys = references(item)
 
 
 def cancel(draft: Draft, event: CancelMessage, context: Context) -> None:

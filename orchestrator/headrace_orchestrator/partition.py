@@ -35,6 +35,9 @@ SIGNALS_BUFFERED = 10_000
 """Signals of one name that an instance may hold (DESIGN 6)."""
 _COMMITS_REMEMBERED = 4096
 _CLOCK_ERROR_MS = 1000
+_NO_TTL = -1
+_ADOPTABLE_MS = 30_000
+"""A value with less of its life left might be gone before the commit that adopts it."""
 _OUTSIDE_FAULTS = (Fenced, ServerUnreachable, ServerError)
 
 
@@ -245,6 +248,7 @@ class Partition:
         else:
             if isinstance(event, SignalMessage) and (refusal := _refusal(draft, item, event)):
                 item.reason = refusal
+                item.expiring_keys = references(item)
                 return
             program = self._programs.get(draft.instance.definition)
             if program is None:
@@ -264,18 +268,28 @@ class Partition:
         return None if reason is None else Problem(reason, lacks_definition=True)
 
     def _lose_vanished(self, items: Sequence[Item]) -> None:
-        """A result whose large value ran out, for no owner was there to adopt it, counts as a lost delivery."""
+        """What names a large value that ran out, for nobody was there to adopt it, or is about to.
+
+        A result counts as a lost delivery; a signal, which can only come from quarantine then, goes back there.
+        """
         large = [
-            (item, item.event, keys)
+            (item, item.event, key)
             for item in items
-            if isinstance(item.event, ResultMessage) and (keys := references(item))
+            if isinstance(item.event, ResultMessage | SignalMessage)
+            for key in references(item)
         ]
         if not large:
             return
-        replies = exchange(self.link, [("EXISTS", *keys) for _, _, keys in large])
-        for (item, result, keys), reply in zip(large, replies, strict=True):
-            if raise_error(reply) < len(set(keys)):
-                item.event = result._replace(outcome="lost", value=None)
+        replies = exchange(self.link, [("PTTL", key) for _, _, key in large])
+        for (item, event, _), reply in zip(large, replies, strict=True):
+            left = raise_error(reply)
+            if left == _NO_TTL or left > _ADOPTABLE_MS:
+                continue
+            if isinstance(event, ResultMessage):
+                item.event = event._replace(outcome="lost", value=None)
+            else:
+                item.event = None
+                item.reason = "Its payload is gone: a large one is kept for an hour in quarantine. Send it anew."
 
     def _minter(self) -> Callable[[int], str]:
         prefix = f"{self.number}-{self._token}-{self._commits.next}-"

@@ -11,6 +11,7 @@ from headrace_broker.ids import entry_of
 from headrace_broker.instances import ENDED, index_member, missing_member, retained_class, timer_member
 from headrace_broker.keys import GROUP, PartitionKeys
 from headrace_broker.messages import ContinueMessage, TaskMessage
+from headrace_broker.tasks import VALUE_LIFE_MS
 from headrace_broker.values import Value, reference
 
 from .engine.model import Dispatch, Draft
@@ -58,6 +59,7 @@ def write(
             )
         if item.dropped_keys:
             commands.append(("DEL", *item.dropped_keys))
+        commands += [("PEXPIRE", key, VALUE_LIFE_MS) for key in item.expiring_keys]
     for source, stream in (("events", keys.events), ("starts", keys.starts)):
         if source in cursors:
             commands.append(("XTRIM", stream, "MINID", after(cursors[source])))

@@ -346,7 +346,9 @@ def test_a_payload_over_its_limit_is_refused_with_both_sizes_and_advice() -> Non
         check_size(b"abc", 2)
 
 
-@pytest.mark.parametrize("data", ['{"é": [1, 2.50]}'.encode(), b" null ", b"1e99", b'"\\u00e9"', b'{"a": 1, "a": 2}'])
+@pytest.mark.parametrize(
+    "data", ['{"é": [1, 2.50]}'.encode(), b" null ", b"1e99", b'"\\u00e9"', b'{"a": 1, "a": 2}', b'"1e999"', b"9" * 400]
+)
 def test_what_is_json_passes(data: bytes) -> None:
     check_json(data)
 
@@ -366,6 +368,10 @@ def test_what_is_json_passes(data: bytes) -> None:
         b"\xff",
         b"[" * 5000,
         b"[1,]",
+        b"1e999",
+        b'{"a": [-1E+400]}',
+        b"1" * 400 + b".0",
+        b"1" * 5000,
     ],
 )
 def test_what_is_not_json_is_refused(data: bytes) -> None:

@@ -6,8 +6,10 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import time
 from functools import partial
 from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -101,6 +103,7 @@ def nested(levels: int, wrap: Callable[[object], object]) -> object:
             "value.content: a value of type pydantic.types.SecretStr would lie",
         ),
         (lambda: {"a b": [(1, {Celsius})]}, "value['a b'][0][1][0]: the class Celsius"),
+        (lambda: [time(12, tzinfo=ZoneInfo("Europe/Paris"))], "value[0]: a time in Europe/Paris, whose offset depends"),
         (lambda: ["ok", "\ud800"], "value[1]: text with a lone surrogate (U+D800 at 0)"),
         (lambda: {"\udfff": 1}, "as a key: text with a lone surrogate"),
         (lambda: {Frozen(): 1}, "value[Frozen]: a Frozen is no key once it is stored"),

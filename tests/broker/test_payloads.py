@@ -274,3 +274,53 @@ def test_load_of_a_dict_keeps_the_order_of_its_branches() -> None:
     names = [f"b{n}" for n in reversed(range(50))]
     loaded: dict[str, Any] = payloads.load(values.composite("dict", names, [inline(n) for n in range(50)]))
     assert list(loaded) == names
+
+
+class Sized:
+    """A link to a server that holds keys of so many bytes."""
+
+    def __init__(self) -> None:
+        self.chunks: list[int] = []
+
+    async def exchange(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
+        ((_, *names),) = commands
+        self.chunks.append(len(names))
+        return [[b"x" for _ in names]]
+
+    async def close(self) -> None: ...
+
+
+def named(count: int, size: int) -> Value:
+    return values.composite("list", (), [values.reference(f"k{n}", size) for n in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "chunks"),
+    [(20, codec.PAYLOAD_LIMIT, [8, 8, 4]), (300, LIMIT + 1, [256, 44]), (3, 9_000_000, [1, 1, 1]), (1, 0, [1])],
+)
+async def test_a_reply_is_bounded_in_bytes_too(count: int, size: int, chunks: list[int]) -> None:
+    link = Sized()
+    await payloads.resolve(link, named(count, size), "outputs")
+    assert link.chunks == chunks
+
+
+async def test_what_comes_together_is_bounded() -> None:
+    link = Sized()
+    await payloads.resolve(link, named(64, codec.PAYLOAD_LIMIT), "outputs")
+    assert sum(link.chunks) == 64
+    link.chunks.clear()
+    with pytest.raises(PayloadTooLarge, match="come together here have 68,157,440 bytes or more") as caught:
+        await payloads.resolve(link, named(65, codec.PAYLOAD_LIMIT), "outputs")
+    assert link.chunks == [], "before anything is fetched"
+    assert caught.value.ids["limit"] == payloads.COMPOSITE_LIMIT
+
+
+@pytest.mark.leaves_keys("outputs")
+async def test_what_lies_in_slots_counts_by_its_payload(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly: neither tags nor the references themselves."""
+    monkeypatch.setattr(payloads, "COMPOSITE_LIMIT", 300)
+    part = codec.encode(bytes(98))
+    parts = [await store.slot("a", values.inline(part)), await store.slot("b", await store.large(part))]
+    await store.resolve(values.composite("list", (), [*parts, await store.large(part)]))
+    with pytest.raises(PayloadTooLarge, match="have 400 bytes or more, the limit is 300"):
+        await store.resolve(values.composite("list", (), [*parts, await store.large(part), await store.large(part)]))

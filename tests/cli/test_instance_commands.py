@@ -66,6 +66,7 @@ def test_start_reads_files_and_stdin(
     [
         (("-i", "{bad"), "error: --input is not JSON: "),
         (("-i", "NaN"), "error: --input is not JSON: NaN is not a number"),
+        (("-i", "[1e999]"), "error: --input is not JSON: 1e999 is larger than a float can be; carry it as text"),
         (("-i", "@missing.json"), "error: --input @missing.json: the file cannot be read"),
         (("-i", '{"id": 7}'), "error: The input of flow 'orders' does not validate: id: "),
         ((), "error: The input of flow 'orders' does not validate: "),

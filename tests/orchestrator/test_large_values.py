@@ -171,3 +171,49 @@ def test_a_slot_that_is_not_in_memory_is_read(bench: Bench) -> None:
     settle(bench.orchestrator(2), hand)
     check_once(bench.history("c"), "a", "b")
     assert hand.taken[-1].task.value == values.inline(codec.encode("a"))
+
+
+@pytest.mark.parametrize("size", [codec.INLINE_LIMIT, codec.INLINE_LIMIT + 1, codec.PAYLOAD_LIMIT])
+async def test_raw_signals_at_the_limits(bench: Bench, size: int) -> None:
+    incarnation = bench.start("s", bench.register(Definition("s", (flows.wait("go", 1), flows.task("t", None)))))
+    text = "é" + "x" * (size - 4)
+    bench.raw_signal("s", "go", json.dumps(text, ensure_ascii=False))
+    orchestrator, hand = bench.orchestrator(), bench.hand()
+    steps(orchestrator)
+    assert len(bench.values(incarnation)) == int(size > codec.INLINE_LIMIT)
+    (held,) = hand.take()
+    assert await resolved(bench, "s", held.task.value) == text
+    hand.answer(held)
+    settle(orchestrator, hand)
+    check_once(bench.history("s"), "t")
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b'"' + b"x" * (codec.PAYLOAD_LIMIT - 1) + b'"', "has 1,048,577 bytes, the limit is 1,048,576"),
+        (b"NaN", "there is no NaN and no Infinity"),
+        (b"[1e999]", "larger than a float can be"),
+        (b"1" * 5000, "number out of range"),
+        (b'"\xff"', "Not JSON"),
+        (b'"\\ud800"', "Not JSON"),
+        (b"[" * 129 + b"]" * 129, "nested deeper than 128 levels"),
+        (b"", "Not JSON"),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_raw_signals_that_are_refused(bench: Bench, payload: bytes, reason: str) -> None:
+    incarnation = bench.start("s", bench.register(Definition("s", (flows.wait("go", 1), flows.task("t", None)))))
+    orchestrator, hand = bench.orchestrator(), bench.hand()
+    bench.raw_signal("s", "go", payload)
+    steps(orchestrator)
+    (found,) = bench.quarantine()
+    assert reason in found["reason"]
+    assert bench.values(incarnation) == []
+    bench.raw_signal("s", "go", '{"a": 1, "a": 1267650600228229401496703205376}')
+    steps(orchestrator)
+    (held,) = hand.take()
+    assert payloads.load(held.task.value) == {"a": 2**100}, "the last of two keys counts, as in most readers of JSON"
+    hand.answer(held)
+    settle(orchestrator, hand)
+    check_once(bench.history("s"), "t")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from headrace_broker.connection import Command, Link, Reply, Server, call, exchange, raise_error
 from headrace_broker.keys import KeyKind, classify
@@ -31,6 +33,8 @@ def check_namespace(url: str, namespace: str, allowed: frozenset[str] = frozense
         names = _scan(link, namespace)
         found = _look_up(link, names)
         complaints = leaks(found, _held_incarnations(link, found), allowed)
+        if "value" not in allowed:
+            complaints += orphans(link, found)
         for chunk in _chunks(names):
             call(link, "DEL", *chunk)
     finally:
@@ -47,6 +51,42 @@ def leaks(found: list[Found], incarnations: frozenset[str], allowed: frozenset[s
         and (key.kind is None or key.kind.name not in allowed)
         and (complaint := _complaint(key, incarnations)) is not None
     ]
+
+
+def orphans(link: Link, found: list[Found]) -> list[str]:
+    """One sentence for each large value without a TTL that nothing names any more, though its instance is there:
+    neither an output, nor a parked event, nor one that waits in an inbox."""
+    lasting = [key for key in found if key.kind is not None and key.kind.name == "value" and key.ttl_ms == -1]
+    if not lasting:
+        return []
+    headed = _held_incarnations(link, [key for key in found if key.kind and key.kind.name in ("header", "archive")])
+    named = _texts_that_name(link, found)
+    return [
+        f"{key.name} is a large value without a TTL, and nothing names it"
+        for key in lasting
+        if key.kind is not None and key.kind.incarnation in headed and not any(key.name.encode() in t for t in named)
+    ]
+
+
+def _texts_that_name(link: Link, found: list[Found]) -> list[bytes]:
+    commands: list[Command] = []
+    for key in found:
+        kind = key.kind.name if key.kind is not None else ""
+        if kind == "outputs":
+            commands.append(("HVALS", key.name))
+        elif kind == "parked":
+            commands.append(("LRANGE", key.name, 0, -1))
+        elif kind in ("events", "starts"):
+            commands.append(("XRANGE", key.name, "-", "+"))
+    return list(_flat(_pipeline(link, commands)))
+
+
+def _flat(reply: object) -> Iterator[bytes]:
+    if isinstance(reply, list):
+        for part in cast("list[object]", reply):
+            yield from _flat(part)
+    elif isinstance(reply, bytes):
+        yield reply
 
 
 def _complaint(key: Found, incarnations: frozenset[str]) -> str | None:

@@ -132,7 +132,11 @@ def read_payload(option: str, given: str | None) -> Any:
         return None
     source, text = option, given
     if given == "-":
-        source, text = "stdin", sys.stdin.read()
+        source = "stdin"
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{option} -: stdin cannot be read: {error}") from None
     elif given.startswith("@"):
         source = given[1:]
         try:

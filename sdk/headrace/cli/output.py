@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import threading
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ STYLES: Final = {
     "terminated": "magenta",
     "queued": "dim",
 }
+
+_LONGEST_INT: Final = 13_000
+"""Bits. Python writes no longer number in decimal."""
 
 _writing = threading.Lock()
 
@@ -77,12 +81,17 @@ def _json(data: object, indent: int | None = None) -> str:
 
 
 def _fields(data: Any) -> Any:
-    """Dataclasses as maps, at any depth, which pydantic_core does not do by itself."""
+    """Dataclasses as maps, at any depth, which pydantic_core does not do by itself; what JSON has no number for, as
+    text."""
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         return {field.name: _fields(getattr(data, field.name)) for field in dataclasses.fields(data)}
     unknown: Any = data
     if isinstance(data, dict):
         return {str(key): _fields(value) for key, value in unknown.items()}
-    if isinstance(data, (list, tuple)):
+    if isinstance(data, (list, tuple, set, frozenset)):
         return [_fields(item) for item in unknown]
+    if isinstance(data, float) and not math.isfinite(data):
+        return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
+    if isinstance(data, int) and data.bit_length() > _LONGEST_INT:
+        return hex(data)
     return data

@@ -77,6 +77,14 @@ def test_large_values_come_and_go_by_reference(feed: Feed, start: StartRq) -> No
     (key,), _ = values.needs(result.value)
     assert codec.decode(call(feed.link, "GET", key)) == b"x" * 100_000
     assert 0 < call(feed.link, "PTTL", key) <= 3_600_000
+    head = 5  # bytes before bytes in MessagePack
+    exact = feed.result(worker.hand_out("blow", codec.PAYLOAD_LIMIT - head), PATIENCE)
+    reference = values.parse(exact.value or b"")
+    assert isinstance(reference, values.Reference)
+    assert reference.size == codec.PAYLOAD_LIMIT
+    beyond = feed.result(worker.hand_out("blow", codec.PAYLOAD_LIMIT - head + 1), PATIENCE)
+    assert beyond.failure is not None
+    assert (beyond.outcome, beyond.failure.type, beyond.failure.may_retry) == ("failed", "PayloadTooLarge", False)
     message = feed.message("double")
     slot = values.output("given")
     call(
