@@ -4,11 +4,12 @@
 through only if nobody has written `meta` since, and it is only sent if what was read is our token and the number
 before ours: neither another owner nor a late packet of our own can apply anything.
 
-    meta    token commit epoch now events starts signals repair
+    meta    token commit epoch now events starts signals repair minted
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,11 @@ from .errors import CommitDamaged, Fenced, MessageError, ServerError, ServerFull
 from .keys import PartitionKeys
 
 ORIGIN: Final = "0-0"
+HIGHEST_ID: Final = 2**63
+"""Above this an entry id leaves no room for what follows it, in any stream: only a strange hand writes one."""
+_TOKEN: Final = re.compile(rb"[0-9a-f]{0,80}")
+_ENTRY: Final = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
+_NUMBER: Final = re.compile(rb"[0-9]{1,20}")
 FIRST_COMMIT: Final = 10**15
 """Commit numbers are ids in task streams, so they start above any id the server would give by itself (ms since the
 epoch): a stray `XADD … *` then cannot make our own ids too small, which would stop the partition for good."""
@@ -27,7 +33,8 @@ epoch): a stray `XADD … *` then cannot make our own ids too small, which would
 class Meta:
     """What the last commit left. Cursors are ids of the last entry applied; `now` in ms.
 
-    `repair`: a commit was applied in part, and what it lost has not all been found yet.
+    `repair`: a commit was applied in part, and what it lost has not all been found yet. `minted`: how many dispatches
+    the last commit made: entries `<commit>-0` up to that; what a task stream holds beyond is a strange hand's.
     """
 
     token: str = ""
@@ -38,24 +45,45 @@ class Meta:
     starts: str = ORIGIN
     signals: str = ORIGIN
     repair: bool = False
+    minted: int = 0
 
     @classmethod
     def parse(cls, reply: Sequence[bytes]) -> Meta:
-        """From the reply of HGETALL. Raises `MessageError`."""
-        fields = {name.decode(): value.decode() for name, value in zip(reply[::2], reply[1::2], strict=True)}
-        try:
-            return cls(
-                fields.get("token", ""),
-                int(fields.get("commit", FIRST_COMMIT)),
-                int(fields.get("epoch", "0")),
-                int(fields.get("now", "0")),
-                fields.get("events", ORIGIN),
-                fields.get("starts", ORIGIN),
-                fields.get("signals", ORIGIN),
-                bool(fields.get("repair")),
-            )
-        except ValueError as error:
-            raise MessageError(f"The partition's meta cannot be read: {error}.") from None
+        """From the reply of HGETALL. Raises `MessageError`, which names the field."""
+        fields = {bytes(name): bytes(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+        read = _Fields(fields)
+        return cls(
+            read.text("token", _TOKEN, ""),
+            read.number("commit", FIRST_COMMIT),
+            read.number("epoch", 0),
+            read.number("now", 0),
+            read.text("events", _ENTRY, ORIGIN),
+            read.text("starts", _ENTRY, ORIGIN),
+            read.text("signals", _ENTRY, ORIGIN),
+            bool(fields.get(b"repair")),
+            read.number("minted", 0),
+        )
+
+
+class _Fields:
+    """Fields of `meta`, of which a strange hand may have written any."""
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def text(self, name: str, pattern: re.Pattern[bytes], default: str) -> str:
+        value = self._fields.get(name.encode())
+        if value is None:
+            return default
+        if not pattern.fullmatch(value):
+            raise MessageError(f"its field {name} cannot be {value[:40]!r}", field=name)
+        return value.decode()
+
+    def number(self, name: str, default: int) -> int:
+        number = int(self.text(name, _NUMBER, str(default)))
+        if number > HIGHEST_ID:
+            raise MessageError(f"its field {name} cannot be {number}", field=name)
+        return number
 
 
 class Commits:

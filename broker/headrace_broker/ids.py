@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .errors import InvalidInstanceId, MessageError
 
@@ -12,6 +12,7 @@ INSTANCE_ID_LIMIT = 256
 """Bytes of an instance id in UTF-8 (DESIGN 6)."""
 
 _NUMBER = "(0|[1-9][0-9]{0,19})"
+_LARGEST: Final = 2**64 - 1
 _DISPATCH_ID = re.compile(f"{_NUMBER}-([A-Za-z0-9_]+)-{_NUMBER}-{_NUMBER}")
 
 
@@ -38,6 +39,12 @@ def check_instance_id(instance: object) -> str:
 def new_incarnation() -> str:
     """Names one use of an instance id: 72 random bits, 12 characters of `[A-Za-z0-9_-]`."""
     return secrets.token_urlsafe(9)
+
+
+def entry_key(id: str) -> tuple[int, int]:
+    """What entry ids are ordered by: milliseconds, then number."""
+    milliseconds, _, number = id.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def new_request_id() -> str:
@@ -71,6 +78,8 @@ class DispatchId(NamedTuple):
         if parsed is None:
             raise MessageError(f"A dispatch id is <p>-<token>-<commit>-<n>; got {text[:80]!r}.")
         partition, token, commit, number = parsed.groups()
+        if int(commit) > _LARGEST or int(number) > _LARGEST:
+            raise MessageError(f"A dispatch id names an entry of a stream; got {text[:80]!r}.")
         return cls(int(partition), token, int(commit), int(number))
 
     @property

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from . import wire
 from .errors import MessageError
+from .ids import DispatchId
 
 COUNTERS: Final = "c"
 
@@ -133,11 +134,14 @@ def unpack(field: str, data: bytes) -> Record:
     letter = field[:1]
     if letter == "w" and type(value) is int:
         return value
-    if letter not in _KINDS:
+    if letter not in _KINDS or (letter in "tf" and not field[1:].isdecimal()):
         raise MessageError(f"The state field {field!r} is none of this version's records.")
     kind = _KINDS[letter]
     parts = wire.fields(value, f"the state field {field!r}", *_TYPES[letter])
-    return kind(*parts[: len(kind._fields)])
+    record = kind(*parts[: len(kind._fields)])
+    if isinstance(record, Token) and record.dispatch:
+        DispatchId.parse(record.dispatch)
+    return record
 
 
 def unpack_state(reply: list[bytes]) -> dict[str, Record]:

@@ -73,7 +73,8 @@ def live_workers(keys: Keys) -> Conversation[list[WorkerRecord]]:
     (names,) = yield from ask(("ZRANGEBYSCORE", keys.workers, now_ms, "+inf"))
     if not names:
         return []
-    (found,) = yield from ask(("MGET", *(keys.worker(name.decode()) for name in sorted(names))))
+    # As bytes: a strange hand's name may be no text.
+    (found,) = yield from ask(("MGET", *(keys.worker("").encode() + name for name in sorted(names))))
     return _readable(cast("Sequence[bytes | None]", found))
 
 

@@ -10,12 +10,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headrace_broker.clock import ServerClock
+from headrace_broker.commit import HIGHEST_ID, ORIGIN
 from headrace_broker.connection import Connector, Link, exchange
 from headrace_broker.errors import Fenced, HeadraceError, ServerError, ServerUnreachable
+from headrace_broker.ids import entry_key
 from headrace_broker.keys import Keys
 
 from .condition import Condition, examine, last_id
-from .inbox import Item, entry_key
+from .inbox import Item
 from .leases import LeaseJudge
 from .loader import Programs
 from .metrics import Metrics
@@ -34,8 +36,9 @@ CURSOR_LAG_SECONDS = 5.0
 
 _FAR_OFF = 2.0**53
 _LONGEST_GAP_MS = 50
-_DAMAGE_PAUSE_SECONDS = 0.5
-_LONGEST_DAMAGE_PAUSE_SECONDS = 30.0
+_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 10.0
+_FORGET_FAILURES_SECONDS = 60.0
 
 
 class Holding:
@@ -69,8 +72,10 @@ class Holding:
         self._link: Link | None = None
         self._try_at = monotonic()
         self._repair: Repair | None = None
-        self._damages = 0
-        """Commits damaged, or acquisitions refused for damage, since the last repair was finished."""
+        self._damaged = False
+        """Whether a commit was damaged, or an acquisition refused for damage, since the last repair was finished."""
+        self._failures = 0
+        self._failed_at = monotonic()
         self._streams: Sequence[str] = ()
         self._timers_from = 0.0
         self._cursor_committed_at = monotonic()
@@ -90,6 +95,7 @@ class Holding:
                 self._acquire(connector)
         elif now >= self._ownership.renewal_due:
             self._ownership.renew(reader)
+            self._check_signals_cursor(reader)
             self._commit_cursor(now)
         if self._repair is not None and self._link is not None:
             self._go_on_repairing(self._repair, self._link)
@@ -100,7 +106,7 @@ class Holding:
         link = self._link or connector.connect()
         self._link = link
         try:
-            meta = self._ownership.acquire(link, self._examine, damaged=self._damages > 0)
+            meta = self._ownership.acquire(link, self._examine, damaged=self._damaged)
             if meta is None:
                 return
             signals = self._signals_cursor(link, meta.signals)
@@ -131,12 +137,28 @@ class Holding:
         return examine(link, self._keys, self._partition_keys)
 
     def _signals_cursor(self, link: Link, cursor: str) -> str:
-        """The cursor, unless it lies above the stream's end: a promoted server may have lost the tail (DESIGN 5)."""
+        """The cursor, unless it lies above the stream's end: a promoted server may have lost the tail (DESIGN 5).
+
+        After an id that only a strange hand writes, the stream was made anew, and is read from its beginning.
+        """
         end = last_id(exchange(link, [("XINFO", "STREAM", self._keys.signals)])[0])
         if entry_key(cursor) <= entry_key(end):
             return cursor
-        log.warning("Partition %d: raw signals were read to %s, but they end at %s.", self.number, cursor, end)
-        return end
+        found = ORIGIN if entry_key(cursor)[0] > HIGHEST_ID else end
+        self._metrics.cursors_moved.inc()
+        log.warning(
+            "Partition %d: raw signals were read to %s, but they end at %s; they are read on from %s.",
+            *(self.number, cursor, end, found),
+        )
+        return found
+
+    def _check_signals_cursor(self, link: Link) -> None:
+        """While a partition is owned the stream may be made anew, too. A cursor that moved is written down at once."""
+        cursor = self.live.cursors["signals"]
+        if (found := self._signals_cursor(link, cursor)) != cursor:
+            self.live.cursors["signals"] = found
+            self.live.begin([])
+            self.live.finish()
 
     def _commit_cursor(self, now: float) -> None:
         """Writes down which raw signals were passed over, so that partition 0's owner may trim them."""
@@ -159,7 +181,7 @@ class Holding:
         if repair.done:
             self.live.repaired()
             self._repair = None
-            self._damages = 0
+            self._damaged = False
             log.warning("Partition %d: repaired; what the damaged commit lost was handed out again.", self.number)
             return
         repair.search(link)
@@ -224,14 +246,20 @@ class Holding:
         self.judge.contact_lost(now)
 
     def damaged(self) -> None:
-        """Drops it for a while that grows each time, for a strange hand may still be at it; then it is repaired."""
+        """Drops it, to be repaired by who acquires it next."""
+        self._damaged = True
+        self.put_off()
+
+    def put_off(self) -> None:
+        """Drops it, at first for no time, then for a while that grows: what made it fail may still be there."""
         self.drop()
-        if self._damages:
-            pause = min(_DAMAGE_PAUSE_SECONDS * 2 ** (self._damages - 1), _LONGEST_DAMAGE_PAUSE_SECONDS)
-            self._try_at = self._monotonic() + pause
-        else:
-            self._try_at = self._monotonic()
-        self._damages += 1
+        now = self._monotonic()
+        if now - self._failed_at > _FORGET_FAILURES_SECONDS:
+            self._failures = 0
+        pause = _PAUSE_SECONDS * 2 ** (self._failures - 1) if self._failures else 0.0
+        self._try_at = now + min(pause, _LONGEST_PAUSE_SECONDS)
+        self._failures = min(self._failures + 1, 20)
+        self._failed_at = now
 
     def drop(self) -> None:
         """Forgets everything; the ownership key runs out by itself, or is taken anew."""

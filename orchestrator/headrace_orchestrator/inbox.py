@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 from headrace_broker import raw_signals, values
 from headrace_broker.errors import HeadraceError, MessageError
-from headrace_broker.ids import DispatchId
+from headrace_broker.ids import DispatchId, entry_key
 from headrace_broker.instances import parse_timer_member
 from headrace_broker.keys import PartitionKeys, partition_of
 from headrace_broker.messages import (
@@ -34,6 +34,7 @@ Source = Literal["events", "starts", "signals", "timers", "leases", "repair"]
 """Where an item came from. The first three have a cursor in `meta`."""
 
 CURSORS: Final[tuple[Source, ...]] = ("events", "starts", "signals")
+_LARGEST: Final = 2**64 - 1
 
 
 class Doomed(NamedTuple):
@@ -202,12 +203,8 @@ def references(item: Item) -> list[str]:
 
 
 def after(id: str) -> str:
-    """The smallest id greater than `id`: what XTRIM MINID keeps from."""
-    milliseconds, _, number = id.partition("-")
-    return f"{milliseconds}-{int(number) + 1}"
-
-
-def entry_key(id: str) -> tuple[int, int]:
-    """What entry ids are ordered by: milliseconds, then number."""
-    milliseconds, _, number = id.partition("-")
-    return int(milliseconds), int(number or 0)
+    """The smallest id greater than `id`: what XTRIM MINID keeps from. Of the greatest id there is, that id."""
+    milliseconds, number = entry_key(id)
+    if number < _LARGEST:
+        return f"{milliseconds}-{number + 1}"
+    return f"{min(milliseconds + 1, _LARGEST)}-{0 if milliseconds < _LARGEST else _LARGEST}"

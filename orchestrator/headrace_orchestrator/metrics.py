@@ -97,6 +97,11 @@ class Metrics:
         self.out_of_memory = Counter(
             "headrace_out_of_memory", "Commits that the server refused for lack of memory.", registry=registry
         )
+        self.cursors_moved = Counter(
+            "headrace_signal_cursors_moved",
+            "Cursors of raw signals that lay above the stream's end, and were moved.",
+            registry=registry,
+        )
         self.fenced = Counter("headrace_fenced_commits", "Commits that the fence refused.", registry=registry)
 
     def stale(self, partition: int, count: int = 1) -> None:

@@ -138,12 +138,17 @@ class Orchestrator:
                 holding.maintain(self._connector, reader)
             except (Fenced, ServerError, MessageError) as error:
                 self._lost(holding, error)
+            except ServerUnreachable:
+                raise
+            except Exception:  # whatever lies in this partition's keys, the others go on
+                log.exception("Partition %d: it cannot be taken care of; it is tried again.", holding.number)
+                holding.put_off()
         owned = [holding for holding in self._holdings if holding.partition is not None]
         self._metrics.partitions_owned.set(len(owned))
         if self._survey.due and owned:
             try:
                 found = converse(reader, self._survey.take([holding.number for holding in owned]))
-            except ServerError as error:  # such as a server that refuses to trim: what was found last will do
+            except (ServerError, MessageError) as error:  # what was found last will do
                 log.warning("The task streams were not surveyed: %s", error)
                 return
             for holding in owned:
@@ -267,7 +272,7 @@ class Orchestrator:
             holding.damaged()
         else:
             log.error("Partition %d: the server refused a commit; it is tried again: %s", holding.number, error)
-            holding.drop()
+            holding.put_off()
 
     def _full(self, holding: Holding, error: ServerFull) -> None:
         """Nothing was applied, and the partition stays ours: it could not be taken anew without memory either."""

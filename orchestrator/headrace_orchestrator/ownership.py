@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import cast
 
 from headrace_broker.commit import Meta
-from headrace_broker.connection import Link, call, exchange, raise_error
-from headrace_broker.errors import Fenced, PartitionDamaged
+from headrace_broker.connection import Link, call
+from headrace_broker.errors import Fenced, MessageError, PartitionDamaged
 from headrace_broker.keys import PartitionKeys
 
 from .condition import Condition
@@ -49,24 +49,33 @@ class Ownership:
 
         The key may still be ours from before a connection was lost; the token is new all the same. Commits go on above
         what `examine` finds in the task streams. If that is above the last commit, or a key is damaged, or `damaged`
-        says that a commit was, `meta` is marked for repair in the same transaction. Raises `MessageError` for a `meta`
-        that is none, and `PartitionDamaged`, with the mark set, while a key cannot be worked with.
+        says that a commit was, `meta` is marked for repair in the same transaction. Raises `PartitionDamaged`
+        while a key cannot be worked with; the mark is set then, unless it is `meta` itself.
         """
         began = self._monotonic()
         never = self._keys.request("")
         if call(link, "EVAL", _TAKE, 2, self._keys.owner, never, self._secret, self._lease_ms) is None:
             if call(link, "GET", self._keys.owner) != self._secret.encode():
+                call(link, "PEXPIRE", self._keys.owner, self._lease_ms, "NX")  # an owner's key always runs out
                 return None
             call(link, "PEXPIRE", self._keys.owner, self._lease_ms)
         condition = examine(link)
         found = cast("list[bytes]", call(link, "HGETALL", self._keys.meta))
-        meta = Meta.parse(found)
+        try:
+            meta = Meta.parse(found)
+        except MessageError as error:
+            self.release(link)
+            raise PartitionDamaged(
+                f"{self._keys.meta}: {error}; somebody else wrote it. This mends it: "
+                f"redis-cli HDEL '{self._keys.meta}' {error.ids['field']}. The partition then goes on by itself."
+            ) from None
         before = dict(zip(found[::2], found[1::2], strict=True))
         epoch = meta.epoch + 1
         token = f"{epoch:x}{self._bits()}"
-        commit = max(meta.commit, condition.highest)
-        repair = meta.repair or damaged or commit > meta.commit or condition.damage is not None
-        fields = ("token", token, "epoch", epoch, "commit", commit, "repair", "1" if repair else "")
+        strange = condition.highest >= (meta.commit, meta.minted)
+        commit, minted = (condition.highest[0], condition.highest[1] + 1) if strange else (meta.commit, meta.minted)
+        repair = meta.repair or damaged or strange or condition.damage is not None
+        fields = ("token", token, "epoch", epoch, "commit", commit, "minted", minted, "repair", "1" if repair else "")
         as_read = (before.get(b"token", b""), before.get(b"commit", b""))
         if not call(link, "EVAL", _CLAIM, 2, self._keys.meta, never, *as_read, *fields):
             self.release(link)
@@ -75,7 +84,7 @@ class Ownership:
             self.release(link)
             raise PartitionDamaged(f"Partition {self._keys.number}: {condition.damage}")
         self._trusted_until = began + self._lease_ms / 1000
-        return replace(meta, token=token, commit=commit, epoch=epoch, repair=repair)
+        return replace(meta, token=token, commit=commit, epoch=epoch, repair=repair, minted=minted)
 
     @property
     def renewal_due(self) -> float:
@@ -85,10 +94,9 @@ class Ownership:
     def renew(self, link: Link) -> None:
         """By PEXPIRE, which works while the server is out of memory. Raises `Fenced` when the key is not ours."""
         began = self._monotonic()
-        holder, renewed = exchange(link, [("GET", self._keys.owner), ("PEXPIRE", self._keys.owner, self._lease_ms)])
-        raise_error(renewed)
-        if raise_error(holder) != self._secret.encode():
+        if call(link, "GET", self._keys.owner) != self._secret.encode():
             raise Fenced("The partition's ownership ran out, or another orchestrator took it.")
+        call(link, "PEXPIRE", self._keys.owner, self._lease_ms)
         self._trusted_until = began + self._lease_ms / 1000
 
     def release(self, link: Link) -> None:

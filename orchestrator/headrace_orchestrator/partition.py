@@ -8,19 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from headrace_broker.clock import ServerClock
-from headrace_broker.commit import Commits, Meta
+from headrace_broker.commit import HIGHEST_ID, Commits, Meta
 from headrace_broker.connection import Link, call, exchange, raise_error
-from headrace_broker.errors import Fenced, MessageError, ServerError, ServerUnreachable
+from headrace_broker.errors import Fenced, MessageError, PartitionDamaged, ServerError, ServerUnreachable
+from headrace_broker.ids import entry_key
 from headrace_broker.instances import ENDED
 from headrace_broker.keys import Keys
 from headrace_broker.messages import CancelMessage, ResultMessage, SignalMessage, UnblockMessage
 from headrace_broker.records import Token
 
 from .cache import Caches, Recent
+from .condition import exhausted
 from .dispatching import SlotReader
 from .engine import apply as engine
 from .engine.model import Context, Draft, Instance
-from .inbox import CURSORS, Item, entry_key, references
+from .inbox import CURSORS, Item, references
 from .loader import Programs, load_instances
 from .metrics import Metrics
 from .options import OrchestratorOptions
@@ -183,6 +185,7 @@ class Partition:
     ) -> None:
         """`fault`: why the only item cannot be applied, and is not. `at_once`: parked events that one instance gets."""
         cursors = _cursors(items)
+        self._check_room(cursors)
         now = self._date(cursors)
         instances = self._load(items, tolerant=fault is not None)
         problems = self._programs.load(self.link, [instance.definition for instance in instances.values()])
@@ -213,9 +216,15 @@ class Partition:
         reader.prepare(changed)
         commands = write(self.keys, changed, items, cursors, now, reader.value, self.window.streams)
         self._dispatched_at.put(self._commits.next, now)
-        self._commits.send(commands, {**self.cursors, **cursors, **(marks or {}), "now": now})
+        self._commits.send(commands, {**self.cursors, **cursors, **(marks or {}), "now": now, "minted": context.minted})
         self.cursors |= cursors
         self._batch = Batch(items, changed, dict(self.cursors), now, self._monotonic())
+
+    def _check_room(self, cursors: Mapping[str, str]) -> None:
+        """Raises `PartitionDamaged` for an inbox entry that no entry can follow: nothing more would be accepted."""
+        for source, key in (("events", self.keys.events), ("starts", self.keys.starts)):
+            if source in cursors and entry_key(cursors[source])[0] > HIGHEST_ID:
+                raise PartitionDamaged(f"Partition {self.number}: {exhausted(key, cursors[source])}")
 
     def _date(self, cursors: Mapping[str, str]) -> int:
         """Now, but not before what is answered: our idea of the server's time is half a round trip old.

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from headrace_broker.clock import ServerClock
 from headrace_broker.connection import Command, Link, raise_error
+from headrace_broker.ids import entry_key
 
 from .holding import Holding
-from .inbox import Item, entries, entry_key, read_events, read_signals, read_starts, read_timers
+from .inbox import Item, entries, read_events, read_signals, read_starts, read_timers
 
 TIMERS_AT_ONCE = 256
 

@@ -22,6 +22,7 @@ from headrace_broker.keys import Keys, PartitionKeys
 from headrace_broker.messages import ResultMessage
 from headrace_broker.records import Token
 
+from .condition import texts
 from .engine.model import Instance
 from .engine.program import UNFIT
 from .inbox import Item
@@ -32,6 +33,8 @@ _AT_ONCE: Final = 64
 
 _STATUSES: Final = ("running", "waiting", "blocked", "cancelling", "running")
 """Where tokens with dispatches and timers may be; `running` again, for what came back to it while we looked."""
+
+_NO_TOKEN: Final = Token(0, 0, 0, "", 0, 0, "0-0-0-0")
 
 WORKER: Final = "repair"
 """Who hands the lost deliveries back, for the history."""
@@ -61,12 +64,13 @@ class Repair:
         self._cursor, rows = call(link, "ZSCAN", key, self._cursor, "COUNT", _AT_ONCE)
         if self._cursor == b"0":
             self._statuses.popleft()
-        ids = [member.decode().partition(" ")[2] for member in cast("list[bytes]", rows)[::2]]
+        ids = [member.partition(" ")[2] for member in texts(cast("list[bytes]", rows)[::2])]
         found = load_instances(link, self._keys, ids).values()
         instances = [instance for instance in found if not isinstance(instance, MessageError)]
         self._programs.load(link, [instance.definition for instance in instances])
         self._set_timers(link, instances)
         self._lost = self._find_lost(link, instances)
+        self._lost += [_look(instance) for instance in instances if instance.damage is not None]
 
     def take(self) -> list[Item]:
         """The losses found. To be applied after all that was in the inbox when they were searched."""
@@ -104,7 +108,7 @@ class Repair:
         return lost
 
     def _all_streams(self, link: Link) -> list[str]:
-        return [name.decode() for name in call(link, "SMEMBERS", self._queues)]
+        return texts(call(link, "SMEMBERS", self._queues))
 
     def _streams(self, instance: Instance, token: Token, all_streams: list[str]) -> list[str]:
         """The stream of the token's task; any, if its definition is missing."""
@@ -119,6 +123,11 @@ def _tokens(instance: Instance) -> Iterator[tuple[int, Token]]:
     for name, record in instance.state.items():
         if isinstance(record, Token):
             yield int(name[1:]), record
+
+
+def _look(instance: Instance) -> Item:
+    """Something for an instance whose state cannot be read: it blocks it, for nobody knows what it has lost."""
+    return _handed_back(instance, 0, _NO_TOKEN)
 
 
 def _handed_back(instance: Instance, id: int, token: Token) -> Item:

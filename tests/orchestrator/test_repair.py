@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from headrace_broker import records
 from headrace_broker.commit import FIRST_COMMIT
 from headrace_broker.connection import Command, Reply
 from headrace_broker.definitions import Definition
 from headrace_broker.errors import ServerError
+from headrace_broker.keys import partition_of
 
 from . import flows
-from .bench import Bench, Counting, check_once, counted, kinds, settle, steps
+from .bench import Bench, Counting, check_once, counted, kinds, settle, step_until, steps
 
 pytestmark = pytest.mark.real_only
 
@@ -227,3 +230,188 @@ def die_in_the_damaged_commit(bench: Bench, orchestrator: Counting) -> None:
         steps(orchestrator)
     bench.tap.after = None
     orchestrator.disconnect()
+
+
+class TestIdsThatOnlyAStrangeHandWrites:
+    def test_one_with_the_number_of_the_next_commit_though_the_reply_is_lost(self, bench: Bench) -> None:
+        """After the damaged commit the stream's last id is of that very commit: only how many it made tells."""
+        bench.start("c", bench.register(flows.chain("a", "b")))
+        first, hand = bench.orchestrator(1), bench.hand()
+        steps(first)
+        block_our_ids(bench, f"{bench.meta().commit + 1}-999")
+        hand.work()
+        die_in_the_damaged_commit(bench, first)
+        bench.call("DEL", bench.part.owner)
+        second = bench.orchestrator(2)
+        settle(second, hand)
+        check_once(bench.history("c"), "a", "b")
+        assert mark(bench) is None
+
+    def test_an_acquisition_without_damage_repairs_nothing(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench.start("c", bench.register(flows.chain("a", "b")))
+        hand = bench.hand()
+        for seed in range(3):
+            orchestrator = bench.orchestrator(seed)
+            steps(orchestrator)
+            hand.work()
+            steps(orchestrator)
+            orchestrator.close()
+        check_once(bench.history("c"), "a", "b")
+        assert "repaired" not in caplog.text
+
+    @pytest.mark.parametrize("inbox", ["events", "starts"])
+    def test_in_an_inbox_they_stop_the_partition_until_the_key_is_gone(
+        self, bench: Bench, inbox: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        definition = bench.register(flows.chain("a", "b"))
+        bench.start("c", definition)
+        orchestrator, hand = bench.orchestrator(), bench.hand()
+        steps(orchestrator)
+        (held,) = hand.take()
+        key = getattr(bench.part, inbox)
+        bench.call("XADD", key, f"{2**64 - 1}-{2**64 - 1}", "m", "junk")
+        turn_on(orchestrator, bench)
+        assert orchestrator.owned == []
+        assert f"redis-cli DEL '{key}'" in caplog.text
+        bench.call("DEL", key)
+        bench.clock.advance(20)
+        steps(orchestrator)
+        hand.answer(held)
+        bench.start("d", definition)
+        settle(orchestrator, hand)
+        check_once(bench.history("c"), "a", "b")
+        check_once(bench.history("d"), "a", "b")
+
+    def test_in_the_raw_signals_they_stop_no_leases_and_later_signals_come_in(self, bench: Bench) -> None:
+        bench.start("c", bench.register(flows.chain("a")))
+        bench.start("s", bench.register(Definition("s", (flows.wait("go", 1), flows.task("t", None)))))
+        bench.call("XADD", bench.keys.signals, f"{2**64 - 1}-{2**64 - 1}", "instance", "x", "name", "y")
+        orchestrator, hand = bench.orchestrator(), bench.hand()
+        steps(orchestrator)
+        (held,) = hand.take()
+        hand.go_idle(held)
+        bench.clock.advance(11)
+        steps(orchestrator)
+        assert kinds(bench.history("c"), "redelivered")
+        bench.call("DEL", bench.keys.signals)
+        bench.raw_signal("s", "go", "1")
+        bench.clock.advance(21)  # a renewal
+        settle(orchestrator, hand)
+        check_once(bench.history("s"), "t")
+        assert counted(orchestrator, "signal_cursors_moved_total") >= 1
+
+
+class TestGarbageInKeysOfOurs:
+    """Whatever bytes lie there: the process lives, and every other partition goes on."""
+
+    @pytest.fixture
+    def orchestrator(self, wide_bench: Bench) -> Counting:
+        return wide_bench.orchestrator()
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            ("SADD", "{ns}:queues", b"\xff"),
+            ("SADD", "{ns}:flows", b"\xff"),
+            ("ZADD", "{ns}:workers", 99999999999999, b"\xff"),
+            ("ZADD", "{p}:status:running", 1, b"\xff\xfe"),
+            ("ZADD", "{p}:timers", 1, b"\xff\xfe"),
+        ],
+    )
+    def test_members_that_are_no_text_are_passed_over(
+        self, wide_bench: Bench, orchestrator: Counting, garbage: tuple[Any, ...]
+    ) -> None:
+        bench = wide_bench
+        definition = bench.register(flows.chain("a", "b"))
+        key = garbage[1].replace("{ns}", bench.keys.ns).replace("{p}", bench.part.tag)
+        bench.call(garbage[0], key, *garbage[2:])
+        hand = bench.hand()
+        block_our_ids(bench)  # so that there is something to repair, too
+        for n in range(12):
+            bench.start(f"c{n}", definition)
+        settle(orchestrator, hand)
+        bench.clock.advance(2)
+        settle(orchestrator, hand)
+        assert orchestrator.owned == [0, 1, 2, 3]
+        for n in range(12):
+            check_once(bench.history(f"c{n}"), "a", "b")
+        bench.call("ZREM" if garbage[0] == "ZADD" else "SREM", key, garbage[-1])
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("signals", "garbage"), ("events", "garbage"), ("events", b"\xff"), ("commit", "9" * 23), ("commit", "x")],
+    )
+    def test_a_field_of_meta_is_named_with_what_mends_it(
+        self,
+        wide_bench: Bench,
+        orchestrator: Counting,
+        field: str,
+        value: str | bytes,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        bench = wide_bench
+        definition = bench.register(flows.chain("a", "b"))
+        hand = bench.hand()
+        bench.call("HSET", bench.part.meta, field, value)
+        for n in range(12):
+            bench.start(f"c{n}", definition)
+        turn_on(orchestrator, bench)
+        assert orchestrator.owned == [1, 2, 3]
+        assert f"redis-cli HDEL '{bench.part.meta}' {field}" in caplog.text
+        bench.call("HDEL", bench.part.meta, field)
+        bench.clock.advance(20)
+        settle(orchestrator, hand)
+        for n in range(12):
+            check_once(bench.history(f"c{n}"), "a", "b")
+
+    @pytest.mark.parametrize(
+        ("field", "record"),
+        [
+            ("txx", records.Token(0, 0, 0, "in", 1, 1, "0-a-1-0")),
+            ("t9", records.Token(0, 0, 0, "in", 1, 1, "nonsense")),
+        ],
+    )
+    def test_a_token_that_is_none_harms_its_instance_only(
+        self, wide_bench: Bench, orchestrator: Counting, field: str, record: records.Token
+    ) -> None:
+        bench = wide_bench
+        definition = bench.register(flows.chain("a", "b"))
+        hand = bench.hand()
+        ids = [f"c{n}" for n in range(12)]
+        incarnations = {id: bench.start(id, definition) for id in ids}
+        steps(orchestrator)
+        bad = next(id for id in ids if partition_of(id, 4) == 0)
+        bench.call("HSET", bench.part.state(incarnations[bad]), field, records.pack(record))
+        block_our_ids(bench)
+        hand.work()
+        settle(orchestrator, hand)
+        assert orchestrator.owned == [0, 1, 2, 3]
+        for id in ids:
+            if id != bad:
+                check_once(bench.history(id), "a", "b")
+        assert bench.call("HGET", bench.part.header(bad), "status") == b"blocked"
+
+    @pytest.mark.parametrize("name", ["signals", "queues", "workers", "flows"])
+    def test_a_key_of_the_namespace_of_another_type_is_named(
+        self, wide_bench: Bench, orchestrator: Counting, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = wide_bench
+        key = getattr(bench.keys, name)
+        bench.call("DEL", key)
+        bench.call("SET", key, "strange")
+        turn_on(orchestrator, bench)
+        assert orchestrator.owned == []
+        assert f"redis-cli DEL '{key}'" in caplog.text
+        bench.call("DEL", key)
+        bench.clock.advance(20)
+        definition = bench.register(flows.chain("a"))
+        bench.start("c", definition)
+        settle(orchestrator, bench.hand())
+        check_once(bench.history("c"), "a")
+
+    def test_an_owner_that_never_runs_out_is_given_an_end(self, bench: Bench) -> None:
+        bench.call("SET", bench.part.owner, "strange")
+        orchestrator = bench.orchestrator(ownership_ms=300)
+        step_until(orchestrator, lambda: orchestrator.owned == [0], "the strange owner to run out")
