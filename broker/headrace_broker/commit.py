@@ -21,7 +21,7 @@ from .keys import PartitionKeys
 ORIGIN: Final = "0-0"
 HIGHEST_ID: Final = 2**63
 """Above this an entry id leaves no room for what follows it, in any stream: only a strange hand writes one."""
-_TOKEN: Final = re.compile(rb"[0-9a-f]{0,80}")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9]{0,80}")
 _ENTRY: Final = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
 _NUMBER: Final = re.compile(rb"[0-9]{1,20}")
 FIRST_COMMIT: Final = 10**15
@@ -76,13 +76,13 @@ class _Fields:
         if value is None:
             return default
         if not pattern.fullmatch(value):
-            raise MessageError(f"its field {name} cannot be {value[:40]!r}", field=name)
+            raise MessageError(f"The field {name} of a partition's meta cannot be {value[:40]!r}", field=name)
         return value.decode()
 
     def number(self, name: str, default: int) -> int:
         number = int(self.text(name, _NUMBER, str(default)))
         if number > HIGHEST_ID:
-            raise MessageError(f"its field {name} cannot be {number}", field=name)
+            raise MessageError(f"The field {name} of a partition's meta cannot be {number}", field=name)
         return number
 
 

@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 from . import wire
 from .errors import MessageError
-from .ids import DispatchId
 
 COUNTERS: Final = "c"
 
@@ -138,10 +137,7 @@ def unpack(field: str, data: bytes) -> Record:
         raise MessageError(f"The state field {field!r} is none of this version's records.")
     kind = _KINDS[letter]
     parts = wire.fields(value, f"the state field {field!r}", *_TYPES[letter])
-    record = kind(*parts[: len(kind._fields)])
-    if isinstance(record, Token) and record.dispatch:
-        DispatchId.parse(record.dispatch)
-    return record
+    return kind(*parts[: len(kind._fields)])
 
 
 def unpack_state(reply: list[bytes]) -> dict[str, Record]:

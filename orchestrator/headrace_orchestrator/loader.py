@@ -9,8 +9,10 @@ from headrace_broker import records
 from headrace_broker.connection import Command, Link, Reply, exchange, is_wrong_type, raise_error
 from headrace_broker.definitions import Definition
 from headrace_broker.errors import MessageError
+from headrace_broker.ids import DispatchId
 from headrace_broker.instances import STATUSES
 from headrace_broker.keys import Keys, PartitionKeys
+from headrace_broker.records import Record, Token
 
 from .cache import Recent
 from .engine.model import Instance
@@ -50,10 +52,18 @@ def load_instances(link: Link, keys: PartitionKeys, ids: Iterable[str]) -> dict[
             loaded[id] = _unreadable(id, error)
             continue
         try:
-            instance.state = records.unpack_state(_rows(reply))
+            instance.state = _checked_state(records.unpack_state(_rows(reply)))
         except (MessageError, ValueError) as error:
             instance.damage = f"The state of instance {id!r} cannot be read: {error}"
     return loaded
+
+
+def _checked_state(state: dict[str, Record]) -> dict[str, Record]:
+    """Raises `MessageError` for a dispatch id that names no entry: a commit that takes it out would fail in part."""
+    for record in state.values():
+        if isinstance(record, Token) and record.dispatch:
+            DispatchId.parse(record.dispatch)
+    return state
 
 
 def _rows(reply: Reply) -> list[bytes]:

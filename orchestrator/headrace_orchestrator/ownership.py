@@ -66,7 +66,7 @@ class Ownership:
         except MessageError as error:
             self.release(link)
             raise PartitionDamaged(
-                f"{self._keys.meta}: {error}; somebody else wrote it. This mends it: "
+                f"{error}; somebody else wrote it. This mends it: "
                 f"redis-cli HDEL '{self._keys.meta}' {error.ids['field']}. The partition then goes on by itself."
             ) from None
         before = dict(zip(found[::2], found[1::2], strict=True))
