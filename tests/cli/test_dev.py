@@ -82,6 +82,7 @@ def test_flows_run_survive_deaths_and_nothing_is_left(dev: Dev) -> None:
     assert not runs_in(dev.directory / ".headrace")
 
 
+@pytest.mark.full_only
 def test_a_second_ctrl_c_stops_at_once(dev: Dev) -> None:
     wait_until(lambda: "Ctrl-C stops all" in dev.said(), 30, "dev to be up")
     for name in ("worker", "orchestrator"):
