@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from headrace.demo import place
-from support.servers import FULL
 from support.waiting import wait_until
 
 pytestmark = [
@@ -24,7 +23,7 @@ pytestmark = [
     pytest.mark.xdist_group("demo"),
 ]
 
-_MODULES = 40 if FULL else 24
+_MODULES = 40
 
 
 class Demo:
