@@ -55,6 +55,7 @@ def reloaded(dev: Dev, times: int) -> bool:
     return dev.said().count("\nflows  ") == 1 + times
 
 
+@pytest.mark.full_only
 async def test_instances_go_on_with_changed_code_and_broken_code_changes_nothing(dev: Dev) -> None:
     directory, words = dev.directory, dev.directory / "words.py"
     async with Client(f"embedded://{directory}/.headrace") as client:
