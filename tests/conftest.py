@@ -10,8 +10,11 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from support.examples import load_profile
 from support.leaks import check_namespace
 from support.servers import FULL, ServerKind, Servers, kinds_for, one_of
+
+load_profile()
 
 
 @pytest.hookimpl(optionalhook=True, wrapper=True)

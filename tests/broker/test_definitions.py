@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from headrace_broker.definitions import VERSION, Definition, Node, RetrySpec, TaskCall
 from headrace_broker.errors import MessageError
+from support.examples import examples
 
 _msgpack: Any = msgpack  # it has no type stubs
 
@@ -206,13 +207,13 @@ def test_a_call_that_cannot_be_read(call: object) -> None:
 
 
 @given(st.binary(max_size=100))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_fuzz_with_bytes(data: bytes) -> None:
     assert_definition_or_refused(data)
 
 
 @given(st.binary(min_size=1, max_size=4), st.integers(0, 400))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 def test_fuzz_with_a_damaged_definition(noise: bytes, at: int) -> None:
     assert_definition_or_refused(ORDERS.wire[:at] + noise + ORDERS.wire[at + len(noise) :])
 

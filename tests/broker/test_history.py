@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headrace_broker import history
 from headrace_broker.errors import MessageError
 from headrace_broker.history import FIELDS, VERSION, Entry
+from support.examples import examples
 
 _msgpack: Any = msgpack  # it has no type stubs
 
@@ -134,7 +135,7 @@ def test_garbage(garbage: bytes) -> None:
 
 
 @given(st.binary(max_size=60) | anything.map(wire) | anything.map(lambda value: wire([VERSION, [value]])))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_fuzz(data: bytes) -> None:
     try:
         found = history.unpack(data)

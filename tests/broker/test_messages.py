@@ -30,6 +30,7 @@ from headrace_broker.messages import (
     pack,
     unpack,
 )
+from support.examples import examples
 
 _msgpack: Any = msgpack  # it has no type stubs
 
@@ -321,13 +322,13 @@ def test_a_field_of_the_wrong_type_is_named(kind: type[Any], field: str, wrong: 
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_fuzz_with_bytes(data: bytes) -> None:
     assert_message_or_refused(data)
 
 
 @given(st.binary(max_size=60), st.sampled_from(EXAMPLES), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_fuzz_with_a_damaged_message(noise: bytes, message: Message, data: st.DataObject) -> None:
     packed = pack(message)
     start = data.draw(st.integers(0, len(packed)))
@@ -336,7 +337,7 @@ def test_fuzz_with_a_damaged_message(noise: bytes, message: Message, data: st.Da
 
 
 @given(st.sampled_from(EXAMPLES), anything, st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_fuzz_with_a_wrong_field(message: Message, value: object, data: st.DataObject) -> None:
     array = parts(message)
     array[data.draw(st.integers(0, len(array) - 1))] = value
@@ -345,7 +346,7 @@ def test_fuzz_with_a_wrong_field(message: Message, value: object, data: st.DataO
 
 @given(anything)
 @example([1, 3, "i", "c", "d", 1, "failed", None, [[[[]]], "x"]])
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_fuzz_with_other_structures(value: object) -> None:
     assert_message_or_refused(wire(value))
     assert_message_or_refused(wire([1, 3, value]))

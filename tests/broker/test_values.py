@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headrace_broker import values
 from headrace_broker.errors import MessageError
 from headrace_broker.values import Composite, Inline, Output, Reference, Shape, Value
+from support.examples import examples
 
 _msgpack: Any = msgpack  # it has no type stubs
 
@@ -185,7 +186,7 @@ def test_garbage_inside_a_composite_is_found_by_needs() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"r", b"c", b"o", b"c\x93\xa4list\x90"]))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_fuzz_with_bytes(noise: bytes, start: bytes) -> None:
     for read in (values.parse, values.needs):
         with suppress(MessageError):
@@ -193,7 +194,7 @@ def test_fuzz_with_bytes(noise: bytes, start: bytes) -> None:
 
 
 @given(trees, st.binary(min_size=1, max_size=4), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_fuzz_with_a_damaged_value(value: Value, noise: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(value)))
     with suppress(MessageError):

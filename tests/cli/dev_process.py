@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 
 class Dev:
@@ -34,11 +32,6 @@ class Dev:
 
     def pids(self, name: str) -> list[int]:
         return [int(pid) for pid in re.findall(rf"^{name} +runs, pid (\d+)", self.said(), re.MULTILINE)]
-
-    def shown(self, id: str, status: str) -> Any:
-        """The instance, once it has that status."""
-        instance = json.loads(self.run("show", id, "--json").stdout)
-        return instance if instance["instance"]["status"] == status else None
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -195,7 +195,17 @@ main(["ls", "--url", "redis://127.0.0.1:1/0"])
 """
 
 
-@pytest.mark.parametrize("module", ["headrace.cli.running", "typer", "headrace.cli.exits", "headrace.client", "redis"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "headrace.cli.running",
+        "redis",
+        *(
+            pytest.param(name, marks=pytest.mark.full_only)
+            for name in ("typer", "headrace.cli.exits", "headrace.client")
+        ),
+    ],
+)
 def test_ctrl_c_while_modules_are_loaded_is_exit_code_130(tmp_path: Path, module: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)

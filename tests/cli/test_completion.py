@@ -84,6 +84,7 @@ def test_the_shell_in_use_is_found(tmp_path: Path) -> None:
     assert "complete -o default -F _headrace_completion headrace" in done.stdout
 
 
+@pytest.mark.full_only
 def test_zsh_gets_a_script_and_completes_commands() -> None:
     script = _said({"_HEADRACE_COMPLETE": "source_zsh"})
     assert script.startswith("#compdef headrace")

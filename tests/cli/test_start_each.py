@@ -143,7 +143,7 @@ def test_wrong_options_are_exit_code_2(
 
 @pytest.mark.real_only
 def test_ctrl_c_says_how_far_it_came(here: tuple[str, ...], target: str, tmp_path: Path) -> None:
-    file = write(tmp_path / "orders.jsonl", *({"id": n} for n in range(50_000)))
+    file = write(tmp_path / "orders.jsonl", *({"id": n} for n in range(20_000)))
     command = [sys.executable, "-m", "headrace.cli", "start", target, "--each", file, "--json", *here]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -152,4 +152,4 @@ def test_ctrl_c_says_how_far_it_came(here: tuple[str, ...], target: str, tmp_pat
     answered = len(process.stdout.readlines()) + 1
     _, complaints = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert complaints.startswith(f"{answered:,} of 50,000 lines were answered; some that follow may have been started.")
+    assert complaints.startswith(f"{answered:,} of 20,000 lines were answered; some that follow may have been started.")

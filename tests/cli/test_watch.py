@@ -174,6 +174,7 @@ def test_ctrl_c_leaves_an_instance_whose_outcome_is_not_known(instance: Instance
     assert (watching.interrupt(), watching.err) == (130, "")
 
 
+@pytest.mark.full_only
 def test_all_of_them_on_a_terminal(instance: Instance, here: tuple[str, ...], headrace: Headrace) -> None:
     watching = Watching(*here, terminal=True)
     watching.saw(r"queued\S* 1 .*FLOW.*ones +1.*QUEUE.*WORKER.*NEWEST.*\na +ones +\S*queued")

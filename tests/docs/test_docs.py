@@ -8,6 +8,7 @@ import sys
 import tomllib
 import types
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard
 from uuid import uuid4
@@ -136,9 +137,14 @@ def _is_flow(value: object) -> TypeGuard[Flow[Any, Any]]:
     return isinstance(value, Flow)
 
 
+@cache
+def _group() -> Any:
+    """What typer makes of the command line."""
+    return typer.main.get_command(app)
+
+
 def _commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    return dict(_group().commands)
 
 
 def _options(command: Any) -> set[str]:
@@ -155,7 +161,7 @@ def _options(command: Any) -> set[str]:
 
 def _check(line: CommandLine) -> None:
     """Raises for a command or an option that does not exist. A whole line is parsed as the command line does it."""
-    group: Any = typer.main.get_command(app)
+    group = _group()
     if not line.arguments or line.arguments[0].startswith("-"):
         assert set(line.arguments) <= _options(group) | {"--version"}
         return

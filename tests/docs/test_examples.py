@@ -56,8 +56,9 @@ async def test_orders_by_the_command_line(outcome: str, server_url: str, namespa
     assert [fact["fields"]["actor"] for fact in shown["history"] if fact["kind"] == "signal_received"] == ["ann"]
 
 
+@pytest.mark.full_only
 @pytest.mark.servers("valkey")
-@pytest.mark.parametrize("outcome", [pytest.param("shipped", marks=pytest.mark.full_only), "refunded"])
+@pytest.mark.parametrize("outcome", OUTCOMES)
 async def test_orders_by_the_client(outcome: str, server_url: str, namespace: str, tmp_path: Path) -> None:
     orders = load_target(str(EXAMPLES / "orders.py")).flows["orders"]
     with Deployment(server_url, namespace, tmp_path, [str(EXAMPLES / "orders.py")]):

@@ -91,7 +91,13 @@ def test_nothing_is_lost_and_the_next_commands_work(demo: Demo) -> None:
     assert demo.processes() == []
 
 
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, "stored:"), (signal.SIGTERM, "and RQ in processes")])
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        pytest.param(signal.SIGINT, "stored:", marks=pytest.mark.full_only),
+        (signal.SIGTERM, "and RQ in processes"),
+    ],
+)
 def test_a_signal_leaves_no_process(demo: Demo, number: signal.Signals, after: str) -> None:
     process = demo.start("demo", "--yes", "--dir", "here", "--modules", str(_MODULES))
     _read_until(process, after)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace import Client
-from headrace.errors import ServerFull
+from headrace.errors import InstanceNotFound, ServerFull
 from headrace_broker.connection import Server, call
 from headrace_broker.embedded import EmbeddedServer
 from support.servers import redis_binary
@@ -35,9 +35,18 @@ async def test_a_deleted_instance_is_gone(tmp_path: Path) -> None:
         async with Client(server.url) as client:
             for id in ("a", "b"):
                 await (await client.start(flow, "x", id=id)).result(timeout="30s")
-        asked = headrace(server.url, "delete", "a")
-        assert (asked.returncode, asked.stdout, asked.stderr) == (0, "delete of a requested\n", "")
-        await wait_until_async(lambda: headrace(server.url, "show", "a").returncode == 3, why="the deletion")
+            asked = headrace(server.url, "delete", "a")
+            assert (asked.returncode, asked.stdout, asked.stderr) == (0, "delete of a requested\n", "")
+
+            async def gone() -> bool:
+                try:
+                    await client.get("a")
+                except InstanceNotFound:
+                    return True
+                return False
+
+            await wait_until_async(gone, why="the deletion")
+        assert headrace(server.url, "show", "a").returncode == 3
         assert headrace(server.url, "show", "b").returncode == 0
 
 

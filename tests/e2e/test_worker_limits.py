@@ -22,6 +22,7 @@ APP = str(Path(__file__).with_name("worker_app.py"))
 pytestmark = [pytest.mark.servers("redis"), pytest.mark.timeout(120)]
 
 
+@pytest.mark.full_only
 async def test_no_child_runs_more_tasks_than_it_may_and_none_is_lost(
     server_url: str, namespace: str, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ async def test_a_child_that_grows_too_big_is_replaced(server_url: str, namespace
     assert "died" not in log
 
 
+@pytest.mark.full_only
 async def test_a_worker_whose_children_die_at_once_says_so_and_recovers(
     server_url: str, namespace: str, tmp_path: Path
 ) -> None:
@@ -78,7 +80,12 @@ async def test_a_worker_whose_children_die_at_once_says_so_and_recovers(
     ("options", "poison", "words"),
     [
         (["--max-memory", "20MB"], "", "--max-memory 20.0MB is not enough"),
-        ([], "no database here", "exit code 3 while it loaded the targets.\nIts last lines:\n  no database here"),
+        pytest.param(
+            [],
+            "no database here",
+            "exit code 3 while it loaded the targets.\nIts last lines:\n  no database here",
+            marks=pytest.mark.full_only,
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_at_once(

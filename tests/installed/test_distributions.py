@@ -58,6 +58,7 @@ def test_the_readme_and_the_guide_name_every_extra() -> None:
         assert {*extras} - {"test", "dev"} <= named, page
 
 
+@pytest.mark.full_only
 def test_the_source_distribution_makes_the_same_wheel(
     built: Built, build_from: Callable[[Path, Path], Built], tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_an_installed_wheel_runs(installed: Environment, tmp_path: Path) -> None
         assert Path(place).is_relative_to(installed.directory)
 
 
+@pytest.mark.full_only
 def test_an_editable_install_runs_from_the_source(empty: Callable[[], Environment], tmp_path: Path) -> None:
     pytest.importorskip(
         "editables", reason="editables is not installed (extra: test)"

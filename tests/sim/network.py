@@ -20,7 +20,10 @@ from headrace_broker.connection.redis_link import RedisLink
 from headrace_broker.errors import ServerUnreachable
 
 POLL = 0.006
-"""How often a simulated blocking read looks, in virtual seconds."""
+"""How often a simulated blocking read looks, in virtual seconds, if anything was written."""
+
+_READS = frozenset({"GET", "HGETALL", "HMGET", "TIME", "UNWATCH", "WATCH", "XRANGE", "XREAD", "XREADGROUP", "ZRANGE"})
+"""Nobody else has more to read after these: what XREADGROUP hands out is one consumer's."""
 
 
 class Faults:
@@ -49,6 +52,11 @@ class SimServer:
 
     def __init__(self) -> None:
         self._server = fakeredis.FakeServer(server_type="redis", version=(7, 0))
+        self.writes = 0
+
+    def note(self, commands: Sequence[Command]) -> None:
+        """Counts those that may give a blocked read something."""
+        self.writes += sum(command[0] not in _READS for command in commands)
 
     def connection(self) -> Any:
         return cast(Any, fakeredis.FakeRedisConnection)(server=self._server, protocol=2)
@@ -81,11 +89,11 @@ class SimConnector:
         self._alive = False
 
     def connect(self, *, timeout: float = 5.0) -> Link:
-        return SimLink(self._server.link(), self)
+        return SimLink(self._server.link(), self, self._server)
 
     async def connect_async(self, *, timeout: float = 5.0) -> AsyncLink:
         await self.travel()
-        return SimAsyncLink(self._server.link(), self, timeout)
+        return SimAsyncLink(self._server.link(), self, self._server)
 
     async def subscription(self) -> Subscription:
         await self.travel()
@@ -113,9 +121,10 @@ class SimConnector:
 class SimLink:
     """`Link` without time: what the synchronous loops use."""
 
-    def __init__(self, link: RedisLink, connector: SimConnector) -> None:
+    def __init__(self, link: RedisLink, connector: SimConnector, server: SimServer) -> None:
         self._link = link
         self._connector = connector
+        self._server = server
         self._reply_is_lost = False
 
     def send(self, commands: Sequence[Command]) -> None:
@@ -124,6 +133,7 @@ class SimLink:
             self.close()
             raise ServerUnreachable("the request was lost")
         self._reply_is_lost = fate == "lost reply"
+        self._server.note(commands)
         self._link.send(commands)
 
     def receive(self, count: int) -> list[Reply]:
@@ -141,11 +151,12 @@ class SimLink:
 
 
 class SimAsyncLink:
-    """`AsyncLink` with a round trip of virtual time. Blocking reads look again and again, as nobody else may block."""
+    """`AsyncLink` with a round trip of virtual time. Blocking reads look after each write, as nobody else may block."""
 
-    def __init__(self, link: RedisLink, connector: SimConnector, timeout: float) -> None:
+    def __init__(self, link: RedisLink, connector: SimConnector, server: SimServer) -> None:
         self._link = link
         self._connector = connector
+        self._server = server
 
     async def exchange(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         done = False
@@ -167,10 +178,14 @@ class SimAsyncLink:
 
     async def _do(self, commands: Sequence[Command]) -> list[Reply]:
         block_ms, plain = _without_block(commands)
-        waited = 0.0
+        waited, seen = 0.0, -1
+        replies: list[Reply] = []
         while True:
-            self._link.send(plain)
-            replies = self._link.receive(len(plain))
+            if seen != self._server.writes:
+                self._server.note(plain)
+                seen = self._server.writes
+                self._link.send(plain)
+                replies = self._link.receive(len(plain))
             if waited * 1000 >= block_ms or any(reply is not None for reply in replies):
                 return replies
             await asyncio.sleep(POLL)

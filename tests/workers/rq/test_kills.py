@@ -35,6 +35,7 @@ def test_a_killed_horse_is_lost_at_once(feed: Feed, start: StartRq, tmp_path: Pa
     until_clean(feed)
 
 
+@pytest.mark.full_only
 def test_a_killed_rq_worker_loses_its_task_and_is_replaced(feed: Feed, start: StartRq, tmp_path: Path) -> None:
     worker = start(lease_ms=LEASE_MS)
     message, horse, rq_worker = worker.begin(tmp_path / "blocked")

@@ -30,6 +30,9 @@ class TestProcesses:
         assert worker.ended() == 1
         assert "MissingExtra: Task" in worker.said
         assert "pip install 'headrace[rq]'" in worker.said
+
+    @pytest.mark.full_only
+    def test_without_rq_its_workers_cannot_be_asked_for(self, start: StartRq, feed: Feed) -> None:
         asked = start(HIDE, rq=2)
         assert asked.ended() == 1
         assert "MissingExtra: --rq" in asked.said
