@@ -20,7 +20,8 @@ from .deployment import Deployment
 from .kill_app import flow
 
 SEEDS = int(os.environ.get("HEADRACE_TEST_SEEDS", "3"))
-INSTANCES, KILLS = (200, 3) if FULL else (80, 2)
+INSTANCES = 200
+KILLS = 3 if FULL else 2
 STEPS = 6
 APP = str(Path(__file__).with_name("kill_app.py"))
 
@@ -44,7 +45,7 @@ async def test_all_complete_once_when_the_orchestrator_is_killed(
 
 
 async def _survive(victim: str, seed: int, server_url: str, namespace: str, tmp_path: Path) -> None:
-    """Many instances, some kills, each as far along as chance says, and every promise checked."""
+    """200 instances, some kills, each as far along as chance says, and every promise checked."""
     random = Random(f"{victim}-{seed}")
     ledger = tmp_path / "ledger"
     ledger.touch()
