@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers fmt build bench-quick clean
+.PHONY: help demo test check lint types layers fmt docs build bench-quick clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ layers: .venv/has-dev  ## who may import whom (DESIGN 2)
 fmt: .venv/has-dev  ## mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/has-dev  ## the pages of docs/reference that are made of the code
+	@PYTHONPATH=tools $(BIN)/python -m reference_pages
 
 build: .venv/has-dev  ## wheel and sdist, into dist/
 	@rm -rf dist

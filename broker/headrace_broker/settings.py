@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator
@@ -44,23 +45,36 @@ def _counted(value: Any) -> int | None:
     raise ValueError(f'It is a whole number up to {MAX_COUNT:,}, or "forever"')
 
 
-Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
+@dataclass(frozen=True)
+class Written:
+    """How a setting is written, where its type does not say it: for the configuration reference."""
+
+    how: str
+
+
+Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Written("duration")]
 """Given as a duration: seconds, or text such as "10s"; kept in ms."""
 
 
 class Settings(BaseSettings):
-    """Every field is `HEADRACE_` and its name in capitals."""
+    """Every field is `HEADRACE_` and its name in capitals.
+
+    docs/reference/configuration.md is made of it: a field's docstring is its meaning, a sentence in it that begins with
+    "None: " its default.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="HEADRACE_", env_ignore_empty=True, extra="ignore", validate_default=False
     )
 
     url: str = DEFAULT_URL
+    """Which server: `redis://`, `rediss://`, `unix://` or `embedded://DIR`."""
     namespace: str = "headrace"
+    """What all keys begin with: 1 to 64 of `A-Z a-z 0-9 _ . -`."""
     partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] | None = None
-    """None: 4 for a new namespace, else what it has."""
+    """How many orchestrators can share the work. None: 4 for a new namespace, else what it has."""
     lease: Milliseconds = Field(default=10_000, ge=500)
-    """After this long without a sign of life a worker's tasks are given to another."""
+    """After this long without a sign of life a worker's tasks are given to another. The same everywhere."""
     ownership: Milliseconds = Field(default=5_000, ge=500)
     """After this long without a sign of life an orchestrator's partitions go to another."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 32
@@ -68,25 +82,33 @@ class Settings(BaseSettings):
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Child processes of a worker."""
     max_tasks_per_child: Annotated[int, Field(ge=1)] | None = None
-    """After so many a child process is replaced. None: never."""
-    max_memory: Annotated[ByteSize, Field(ge=1_000_000)] | None = None
-    """A child process whose resident set has this many bytes is replaced; "512MB", "1.5GiB". None: never."""
+    """A child process that has begun so many tasks is replaced. None: never."""
+    max_memory: Annotated[ByteSize, Field(ge=1_000_000), Written("size in bytes, `512MB`, `1.5GiB`")] | None = None
+    """A child process whose resident memory is that large is replaced. None: never."""
     rq: Annotated[int, Field(ge=0, le=256)] | None = None
-    """Rq workers of a worker, for tasks with `isolation="process"`. None: one if there are such tasks."""
+    """Rq workers, each for one task with `isolation="process"` at once. None: 1 if there are such tasks."""
     rq_url: str | None = None
-    """RQ's own server. None: the same."""
-    queues: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma-separated; empty: all queues of the worker's tasks."""
-    retention_completed: Annotated[int | None, BeforeValidator(_kept)] = DEFAULT_RULE.completed_ms
-    """How long completed and cancelled instances are kept, where their flow does not say; "forever" is None."""
-    retention_failed: Annotated[int | None, BeforeValidator(_kept)] = DEFAULT_RULE.failed_ms
+    """RQ's own server; not a cluster. None: the same."""
+    queues: Annotated[tuple[str, ...], NoDecode, Written("names, comma-separated")] = ()
+    """Queues whose tasks are taken. None: all queues that the targets' tasks name."""
+    retention_completed: Annotated[int | None, BeforeValidator(_kept), Written("duration, or `forever`")] = (
+        DEFAULT_RULE.completed_ms
+    )
+    """How long completed and cancelled instances are kept, where their flow does not say."""
+    retention_failed: Annotated[int | None, BeforeValidator(_kept), Written("duration, or `forever`")] = (
+        DEFAULT_RULE.failed_ms
+    )
     """The same for failed ones."""
-    retention_count: Annotated[int | None, BeforeValidator(_counted)] = DEFAULT_RULE.count
-    """Ended instances that are kept of a flow, where it does not say; "forever" is None."""
+    retention_count: Annotated[int | None, BeforeValidator(_counted), Written("whole number, or `forever`")] = (
+        DEFAULT_RULE.count
+    )
+    """Ended instances that are kept of each flow, where it does not say. The same for all orchestrators."""
     metrics_host: str = "127.0.0.1"
+    """The address on which an orchestrator serves `/metrics`."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
-    """0 turns the endpoint off."""
+    """Its port. 0 turns it off."""
     log_level: LogLevel = "info"
+    """What is logged, on stderr: this and worse."""
     grace: Milliseconds = 20_000
     """How long running tasks may go on after SIGTERM."""
 

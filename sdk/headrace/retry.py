@@ -23,6 +23,8 @@ class RetryAfter(HeadraceError):
     """The task asks for its next attempt after a delay of its own choice.
 
     It overrules the policy's delay, `retry_on` and `give_up_on`. The number of attempts stays the policy's.
+
+    Raise it in a task that knows better than its policy when to come again.
     """
 
     code = "retry_after"
@@ -34,7 +36,10 @@ class RetryAfter(HeadraceError):
 
 
 class GiveUp(HeadraceError):
-    """The task fails for good; its retry policy is not asked."""
+    """The task fails for good; its retry policy is not asked.
+
+    Raise it in a task when another attempt would be in vain.
+    """
 
     code = "give_up"
 
