@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from headrace_broker import tasks
@@ -32,6 +34,16 @@ def test_it_announces_what_its_children_serve_and_withdraws_it(world: World) -> 
     world.keeper.drain()
     world.step()
     assert converse(world.feed.link, live_workers(world.feed.namespace.keys)) == []
+
+
+def test_it_logs_what_it_serves_when_that_is_news(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        world.run()
+        world.step(6)
+        assert caplog.messages == ["Worker serves queues default; tasks double."]
+        world.keeper.announce_also(["default:process"], ["heavy"])
+        world.step()
+    assert caplog.messages[1:] == ["Worker serves queues default, default:process; tasks double, heavy."]
 
 
 def test_it_renews_what_is_reported_and_nothing_else(world: World) -> None:

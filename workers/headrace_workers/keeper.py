@@ -86,6 +86,8 @@ class Keeper:
         self._estates_due = now
         self._announce_due: float | None = None
         self._announced = False
+        self._told: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        """Streams and tasks, as the log names them."""
         self._started_ms: int | None = None
         self._also: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._link: Link | None = None
@@ -297,16 +299,24 @@ class Keeper:
         """Says what is served, or that nothing is any more."""
         sent = self._clock.monotonic()
         self._clock.learn(exchange(link, [ASK])[0], sent)
+        record = None
         if self._kill_at is not None:
             commands = workers.withdraw(self._namespace.keys, self._settings.name)
         else:
-            commands = workers.announce(
-                self._namespace.keys, self._record(), self._clock.now(), self._settings.lease_ms
-            )
+            record = self._record()
+            commands = workers.announce(self._namespace.keys, record, self._clock.now(), self._settings.lease_ms)
         for reply in exchange(link, commands):
             raise_error(reply)
         self._announced = self._kill_at is None
+        if record is not None:
+            self._tell(record)
         self._announce_due = now + self._lease / 3 if self._announced else None
+
+    def _tell(self, record: WorkerRecord) -> None:
+        """Logs what is served, when that is news: from now on its flows can be started by name."""
+        if record.tasks and self._told != (record.streams, record.tasks):
+            self._told = (record.streams, record.tasks)
+            _log.info("Worker serves queues %s; tasks %s.", ", ".join(record.streams), ", ".join(record.tasks))
 
     def _record(self) -> WorkerRecord:
         if self._started_ms is None:
