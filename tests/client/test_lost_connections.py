@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 
 import pytest
 
 from headrace.client import Client
 from headrace_broker.errors import ConfigurationError, ServerUnreachable
 from support.flows import gated, loose
+from support.ports import free_port
 from support.proxy import Cut, CuttingProxy
 from support.scripts import preload
 
 from .conftest import Hand
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 async def test_a_start_whose_reply_was_lost_is_done_once(server_url: str, namespace: str, hand: Hand) -> None:

@@ -14,6 +14,10 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 _FENCE = re.compile(r"```(\w*)\s*")
 _INLINE = re.compile(r"`(headrace(?: [^`]+)?)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HIDDEN = re.compile(r"<!-- \$ (.+) -->")
+_NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
+_SHELL = re.compile(r" (?:\d?> ?\S+|&(?= |$))")
+"""What a command line says to the shell alone: where output goes, and that it runs in the background."""
 _TITLE = re.compile(r"#+ (.+)")
 
 
@@ -59,15 +63,31 @@ def blocks(page: Path) -> Iterator[Block]:
             yield Block("", line[4:], number)
 
 
+def hidden(page: Path) -> Iterator[tuple[int, str]]:
+    """The commands that set a page's scene, with their lines: `<!-- $ … -->`."""
+    return _comments(page, _HIDDEN)
+
+
+def not_run(page: Path) -> dict[int, str]:
+    """Why blocks are not run, by the lines of their first text: `<!-- not run: … -->` right before them."""
+    return {line + 2: reason for line, reason in _comments(page, _NOT_RUN)}
+
+
+def _comments(page: Path, kind: re.Pattern[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
+        if (found := kind.fullmatch(line.strip())) is not None:
+            yield number, found[1]
+
+
 def commands(page: Path) -> Iterator[CommandLine]:
     """The `headrace …` command lines of a page: in blocks, and in running text."""
     inside: set[int] = set()
     for block in blocks(page):
         count = block.text.count("\n") + 1
         inside |= set(range(block.line, block.line + count))
-        if block.language in ("", "console", "sh", "bash"):
+        if block.language == "console":
             for number, line in enumerate(block.text.splitlines(), block.line):
-                for arguments in _typed(line):
+                for arguments in _typed(line) if line.startswith("$ ") else ():
                     yield CommandLine(arguments, number, True)
     for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
         if number not in inside:
@@ -80,7 +100,7 @@ def _typed(line: str) -> Iterator[tuple[str, ...]]:
     for part in re.split(r" \| | && ", line.strip().removeprefix("$ ")):
         if not re.match(r"(?:\w+=\S+ )*headrace\b", part):
             continue
-        words = shlex.split(part, comments=True)
+        words = shlex.split(_SHELL.sub("", part), comments=True)
         yield tuple(words[words.index("headrace") + 1 :])
 
 

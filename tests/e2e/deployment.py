@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from headrace.cli.supervisor import Supervisor
+from support.processes import children
 from support.waiting import wait_until
 
 
@@ -58,7 +59,7 @@ class Deployment:
     def children_of_worker(self) -> list[int]:
         """The worker's child processes."""
         keeper = self.supervisor.pid("worker")
-        return children(keeper) if keeper is not None else []
+        return sorted(children(keeper)) if keeper is not None else []
 
     def kill(self, what: str) -> None:
         """SIGKILL to `orchestrator`, `worker` (the keeper) or `child` (one of the worker's), once there is one."""
@@ -69,12 +70,3 @@ class Deployment:
             return self.supervisor.pid(what)
 
         os.kill(wait_until(pid, 20, f"no {what} to kill") or 0, signal.SIGKILL)
-
-
-def children(pid: int) -> list[int]:
-    """The ids of a process's children (Linux)."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
