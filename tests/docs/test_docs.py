@@ -17,15 +17,22 @@ import pytest
 import typer
 from prometheus_client import CollectorRegistry
 
+import headrace.errors
 from headrace import Flow
 from headrace.cli.app import app
+from headrace_broker.errors import remedy
 from headrace_broker.settings import Settings
 from headrace_orchestrator.metrics import Metrics
+from reference_pages import pages
 
-from .pages import PAGES, ROOT, CommandLine, anchors, blocks, commands, links, name_of
+from .pages import PAGES, ROOT, CommandLine, anchors, blocks, commands, links, name_of, not_run
 
+CONFIGURATION = ROOT / "docs/reference/configuration.md"
+ERRORS = ROOT / "docs/reference/errors.md"
 CLI = ROOT / "docs/reference/cli.md"
 METRICS = ROOT / "docs/reference/metrics.md"
+LANGUAGES = {"python", "console", "text"}
+"""Programs are run and commands checked, all of them; `text` is what neither is: output, queries of other programs."""
 WITH_PROGRAMS = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 WITH_COMMANDS = [page for page in PAGES if any(commands(page))]
 
@@ -42,15 +49,27 @@ def module() -> Iterator[types.ModuleType]:
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=name_of)
 def test_programs_run_and_their_flows_build(page: Path, module: types.ModuleType) -> None:
     for block in blocks(page):
-        if block.language == "python":
+        if block.language == "python" and block.line not in not_run(page):
             padded = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's line
             exec(compile(padded, str(page), "exec", dont_inherit=True), module.__dict__)
     built = [value for value in vars(module).values() if _is_flow(value) and value.scope.steps]
-    assert built
     for flow in built:
         assert flow.definition.nodes
         for task in flow.tasks.values():
             task.check()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{name_of(page)}:{block.line} is {block.language or 'indented'}"
+        looks = re.search(r"^(\$ |headrace |pip |from \w+ import )", block.text, re.MULTILINE)
+        assert block.language != "text" or not looks, f"{name_of(page)}:{block.line} is text, and looks like a program"
+
+
+def test_what_is_not_run_is_the_next_block() -> None:
+    for page in PAGES:
+        assert set(not_run(page)) <= {block.line for block in blocks(page)}, name_of(page)
 
 
 def test_the_guides_first_flow_is_the_readmes_and_the_example() -> None:
@@ -99,9 +118,20 @@ def test_every_finding_of_doctor_is_in_the_reference() -> None:
     assert documented == found | lags
 
 
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_the_generated_reference_is_up_to_date(page: Path) -> None:
+    assert page.read_text("utf-8") == pages()[page], f"{name_of(page)} is not what the code says. Type: make docs"
+
+
 def test_every_setting_is_in_the_reference() -> None:
-    documented = set(re.findall(r"^\| `(HEADRACE_\w+)`", CLI.read_text("utf-8"), re.MULTILINE))
-    assert documented == {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
+    documented = re.findall(r"^\| `(HEADRACE_\w+)`", CONFIGURATION.read_text("utf-8"), re.MULTILINE)
+    assert documented == [f"HEADRACE_{name.upper()}" for name in Settings.model_fields]
+
+
+def test_every_error_is_in_the_reference_with_what_to_do() -> None:
+    documented = set(re.findall(r"^\| `(\w+)` \| `\w+` \|", ERRORS.read_text("utf-8"), re.MULTILINE))
+    assert documented == {*headrace.errors.__all__, "RetryAfter", "GiveUp"} - {"HeadraceError"}
+    assert all(remedy(getattr(headrace.errors, name)) for name in headrace.errors.__all__)
 
 
 def test_every_metric_is_in_the_reference() -> None:
