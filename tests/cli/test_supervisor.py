@@ -18,6 +18,21 @@ from headrace_broker.errors import HeadraceError
 from support.waiting import wait_until
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+GATED = [
+    *(sys.executable, "-S", "-c"),
+    """
+import os, signal, sys, time
+def stop(*_):
+    while not os.path.exists(sys.argv[2]):
+        time.sleep(0.01)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, stop)
+open(sys.argv[1], "w").close()
+time.sleep(600)
+""",
+]
+"""Says that it is ready by its first argument, and ends by SIGTERM only when there is a file of its second's name."""
 STUBBORN = [
     *(sys.executable, "-S", "-c"),
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)",
@@ -121,11 +136,14 @@ def test_stop_does_not_wait_for_a_restart_that_is_due(supervisor: Supervisor, ev
     assert supervisor.pid("a") is None
 
 
-def test_a_restart_is_asked_for_and_waits_for_nothing(supervisor: Supervisor, events: Events) -> None:
-    first = supervisor.spawn("a", SLEEP)
+def test_a_restart_is_asked_for_and_waits_for_nothing(supervisor: Supervisor, events: Events, tmp_path: Path) -> None:
+    ready, gate = tmp_path / "ready", tmp_path / "gate"
+    first = supervisor.spawn("a", [*GATED, str(ready), str(gate)])
+    wait_until(ready.exists)
     supervisor.restart("a")
     supervisor.restart("a")  # a second SIGTERM would say: at once
     assert supervisor.pid("a") is None
+    gate.touch()
     second = wait_until(lambda: supervisor.pid("a"))
     assert second != first
     wait_until(is_dead(first))
