@@ -33,6 +33,7 @@ def headrace(url: str, namespace: str, *arguments: str) -> subprocess.CompletedP
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.real_only
 @pytest.mark.full_only
 async def test_payloads_at_their_limits(server_url: str, namespace: str, tmp_path: Path) -> None:
     exact, beyond = tmp_path / "exact.json", tmp_path / "beyond.json"
