@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Final, NamedTuple, cast
 
 from . import messages, scripting
@@ -62,7 +63,7 @@ class DeleteRequest:
                 status = cast(bytes, detail).decode()
                 raise InstanceNotEnded(
                     f"Instance {self.instance!r} is {status}; only what has ended can be deleted. Cancel it first: "
-                    f"headrace cancel {self.instance}, or headrace delete --force {self.instance}",
+                    f"headrace cancel {quote(self.instance)}, or headrace delete --force {quote(self.instance)}",
                     instance=self.instance,
                     status=status,
                 )
@@ -125,9 +126,11 @@ def free(keys: PartitionKeys, incarnations: int, large_values: int) -> Conversat
 
 
 def _free_values(keys: PartitionKeys, incarnations: Sequence[str], limit: int) -> Conversation[None]:
-    """A page of large values, of one incarnation after the other until the limit is reached."""
+    """Some large values, of one incarnation after the other until the limit is reached."""
     for name in incarnations:
-        ((_, values),) = yield from ask(("SSCAN", keys.large(name), 0, "COUNT", limit))
+        (values,) = yield from ask(("SRANDMEMBER", keys.large(name), limit))
+        if not values:
+            continue
         # The values first: a name that is left over by a kill is deleted again, a value without its name never.
         yield from ask(("UNLINK", *values), ("SREM", keys.large(name), *values))
         limit -= len(values)

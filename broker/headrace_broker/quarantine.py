@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from shlex import quote
 from typing import Any, Final, NamedTuple, cast
 
 from . import messages, raw_signals, scripting
@@ -108,7 +109,7 @@ class Quarantined:
     def obstacle(self) -> str | None:
         """Why it cannot go back to where it came from; None if it can."""
         if self.parked:
-            return f"its instance keeps it too, and takes it when it goes on: headrace unblock {self.instance}"
+            return f"its instance keeps it too, and takes it when it goes on: headrace unblock {quote(self.instance)}"
         if self.cut:
             return f"it had {self.cut:,} bytes and was cut; send it anew"
         if self.source == "signals":

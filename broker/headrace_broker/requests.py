@@ -152,13 +152,17 @@ def _start_answer(request: StartRequest, reply: Sequence[bytes]) -> Started | In
 
 @dataclass(frozen=True)
 class SignalRequest:
-    """A signal to a live instance. Raises `InvalidInstanceId` and `InvalidRequest` when made."""
+    """A signal to a live instance: to the newest use of its id, or to none but that `incarnation`.
+
+    Raises `InvalidInstanceId` and `InvalidRequest` when made.
+    """
 
     instance: str
     name: str
     payload: Payload
     actor: str = ""
     traceparent: str = ""
+    incarnation: str | None = None
     request: str = field(default_factory=new_request_id)
 
     def __post_init__(self) -> None:
@@ -191,7 +195,11 @@ class SignalRequest:
             allowed = "*" if awaited is None else " ".join(awaited.definitions(self.name))
             packed = self._packed(stored)
             try:
-                return (yield from _send(keys, self.instance, self.request, packed, stored, incarnation, allowed))
+                return (
+                    yield from _send(
+                        keys, self.instance, self.request, packed, stored, incarnation, allowed, self.incarnation
+                    )
+                )
             except _Moved as moved:
                 incarnation = moved.incarnation
             except _Refused as refused:
@@ -207,12 +215,16 @@ class SignalRequest:
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """The wish that a live instance be cancelled. Raises `InvalidInstanceId` and `InvalidRequest` when made."""
+    """The wish that a live instance be cancelled: the newest use of its id, or none but that `incarnation`.
+
+    Raises `InvalidInstanceId` and `InvalidRequest` when made.
+    """
 
     instance: str
     reason: str = ""
     actor: str = ""
     traceparent: str = ""
+    incarnation: str | None = None
     request: str = field(default_factory=new_request_id)
 
     def __post_init__(self) -> None:
@@ -223,9 +235,9 @@ class CancelRequest:
 
     def hold(self, namespace: Namespace) -> Conversation[str]:
         """The incarnation that got it. Raises `InstanceNotFound`, `InstanceFinished`, `ServerError`."""
-        message = CancelMessage(self.instance, self.reason, self.request, self.actor, self.traceparent)
+        message = messages.pack(CancelMessage(self.instance, self.reason, self.request, self.actor, self.traceparent))
         keys = namespace.of(self.instance)
-        return (yield from _send(keys, self.instance, self.request, messages.pack(message)))
+        return (yield from _send(keys, self.instance, self.request, message, only=self.incarnation))
 
 
 @dataclass(frozen=True)
@@ -287,12 +299,13 @@ def _send(
     stored: payloads.Stored | None = None,
     incarnation: str = "",
     allowed: str = "*",
+    only: str | None = None,
 ) -> Conversation[str]:
     large_key, large = (stored and stored.write) or (keys.header(instance), b"")
     reply = yield from scripting.call(
         scripting.load("send"),
         [keys.header(instance), keys.events, keys.request(request), large_key, keys.large(incarnation)],
-        [message, ANSWER_MS, large, incarnation, allowed],
+        [message, ANSWER_MS, large, incarnation, allowed, only or ""],
     )
     answer, detail = reply
     match answer:
@@ -302,6 +315,12 @@ def _send(
             raise _Moved(cast(bytes, detail).decode())
         case b"refused":
             raise _Refused(cast(bytes, detail).decode())
+        case b"superseded":
+            raise InstanceFinished(
+                f"That use of the id {instance!r} has ended, and the id was used anew. A handle of the newest: "
+                "client.handle(id).",
+                instance=instance,
+            )
         case b"ended":
             status = detail.decode()
             ended = "is being cancelled" if status == "cancelling" else f"has ended: {status}"

@@ -187,19 +187,41 @@ class Client:
 
     @overload
     async def signal(
-        self, id: str, signal: Signal[Payload], payload: Payload, *, actor: str = "", traceparent: str = ""
+        self,
+        id: str,
+        signal: Signal[Payload],
+        payload: Payload,
+        *,
+        actor: str = "",
+        traceparent: str = "",
+        incarnation: str | None = None,
     ) -> None: ...
 
     @overload
     async def signal(
-        self, id: str, signal: str, payload: Any = None, *, actor: str = "", traceparent: str = ""
+        self,
+        id: str,
+        signal: str,
+        payload: Any = None,
+        *,
+        actor: str = "",
+        traceparent: str = "",
+        incarnation: str | None = None,
     ) -> None: ...
 
     async def signal(
-        self, id: str, signal: Signal[Any] | str, payload: Any = None, *, actor: str = "", traceparent: str = ""
+        self,
+        id: str,
+        signal: Signal[Any] | str,
+        payload: Any = None,
+        *,
+        actor: str = "",
+        traceparent: str = "",
+        incarnation: str | None = None,
     ) -> None:
         """Sends a signal. It waits in the instance until a step takes it; by name it is carried as JSON.
 
+        `incarnation` names the use of the id that is meant; if the id was used anew since, that is `InstanceFinished`.
         Raises `InstanceNotFound`, `InstanceFinished`, `UnknownSignal` (no step of its flow waits for that name),
         `InvalidRequest`, `PayloadMismatch`, `PayloadNotSerializable`, `PayloadTooLarge`, `ServerUnreachable`.
         """
@@ -209,15 +231,15 @@ class Client:
         else:
             name = signal.name
             encoded = typed_payload(payload, signal.payload_type, f"The payload of signal {name!r}")
-        request = SignalRequest(id, name, encoded, actor, traceparent)
+        request = SignalRequest(id, name, encoded, actor, traceparent, incarnation)
         await self.session.ask(lambda namespace: request.hold(namespace, self._awaited), f"send signal {name} to {id}")
 
-    async def cancel(self, id: str, *, reason: str = "", actor: str = "") -> None:
-        """Asks for an instance to be cancelled; `handle.result()` tells when it is.
+    async def cancel(self, id: str, *, reason: str = "", actor: str = "", incarnation: str | None = None) -> None:
+        """Asks for an instance to be cancelled; `handle.result()` tells when it is. `incarnation` as for `signal`.
 
         Raises `InstanceNotFound`, `InstanceFinished`, `ServerUnreachable`.
         """
-        await self.session.ask(CancelRequest(id, reason, actor).hold, f"cancel instance {id}")
+        await self.session.ask(CancelRequest(id, reason, actor, incarnation=incarnation).hold, f"cancel instance {id}")
 
     async def unblock(self, id: str, *, skip: bool = False, actor: str = "") -> None:
         """Lets a blocked instance go on where it stopped, with all that came for it meanwhile.
@@ -235,8 +257,8 @@ class Client:
         """
         if force:
             with suppress(InstanceFinished):
-                await self.cancel(id, reason="to be deleted")
-            await self.handle(id).ended()
+                await self.cancel(id, reason="to be deleted", incarnation=incarnation)
+            await Handle[Any](self, id, incarnation, Any).ended(even_if_blocked=True)
         request = DeleteRequest(id, incarnation)
         await self.session.ask(request.hold, f"delete instance {id}")
 

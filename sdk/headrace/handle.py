@@ -66,11 +66,11 @@ class Handle(Generic[Output_co]):
 
     async def signal(self, signal: Signal[Payload] | str, payload: Payload | Any = None, *, actor: str = "") -> None:
         """As `Client.signal`."""
-        await self._client.signal(self.id, signal, payload, actor=actor)
+        await self._client.signal(self.id, signal, payload, actor=actor, incarnation=self.incarnation)
 
     async def cancel(self, *, reason: str = "", actor: str = "") -> None:
         """As `Client.cancel`."""
-        await self._client.cancel(self.id, reason=reason, actor=actor)
+        await self._client.cancel(self.id, reason=reason, actor=actor, incarnation=self.incarnation)
 
     async def result(self, timeout: Duration | None = None) -> Output_co:
         """What the flow returned, as soon as it has; the server tells, nothing polls.
@@ -88,18 +88,24 @@ class Handle(Generic[Output_co]):
             raise TimeoutError(f"Instance {self.id!r} has not ended after {waited}; it goes on.") from None
         return await self._output(ended)
 
-    async def ended(self) -> Snapshot:
-        """The instance as soon as it has ended, or is blocked. Raises `InstanceNotFound`, `ServerUnreachable`."""
-        return await self._until_ended()
+    async def ended(self, *, even_if_blocked: bool = False) -> Snapshot:
+        """The instance as soon as it has ended, or is blocked; `even_if_blocked` waits on for one that is blocked.
 
-    async def _until_ended(self) -> Snapshot:
+        Raises `InstanceNotFound`, `ServerUnreachable`.
+        """
+        return await self._until_ended(even_if_blocked)
+
+    async def _until_ended(self, even_if_blocked: bool = False) -> Snapshot:
+        def is_settled(snapshot: Snapshot) -> bool:
+            return snapshot.has_ended or (snapshot.status == "blocked" and not even_if_blocked)
+
         session = self._client.session
         snapshot = await self._header()
-        if _is_settled(snapshot):
+        if is_settled(snapshot):
             return snapshot
         channel = (await session.namespace()).of(self.id).ended(snapshot.incarnation)
         async with self._client.listener.listen(channel) as bell:
-            while not _is_settled(snapshot := await self._header()):
+            while not is_settled(snapshot := await self._header()):
                 await bell.wait(_RECHECK_SECONDS * (1 + session.random.random() / 2))
         return snapshot
 
@@ -149,7 +155,3 @@ def outcome_error(ended: Snapshot) -> Exception:
     if ended.status == "blocked":
         return InstanceBlocked(f"Instance {ended.id!r} is blocked{because}", **about, reason=ended.reason)
     return InstanceCancelled(f"Instance {ended.id!r} was {ended.status}{because}", **about, reason=ended.reason)
-
-
-def _is_settled(snapshot: Snapshot) -> bool:
-    return snapshot.has_ended or snapshot.status == "blocked"

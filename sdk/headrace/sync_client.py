@@ -148,21 +148,45 @@ class SyncClient:
 
     @overload
     def signal(
-        self, id: str, signal: Signal[Payload], payload: Payload, *, actor: str = "", traceparent: str = ""
+        self,
+        id: str,
+        signal: Signal[Payload],
+        payload: Payload,
+        *,
+        actor: str = "",
+        traceparent: str = "",
+        incarnation: str | None = None,
     ) -> None: ...
 
     @overload
-    def signal(self, id: str, signal: str, payload: Any = None, *, actor: str = "", traceparent: str = "") -> None: ...
+    def signal(
+        self,
+        id: str,
+        signal: str,
+        payload: Any = None,
+        *,
+        actor: str = "",
+        traceparent: str = "",
+        incarnation: str | None = None,
+    ) -> None: ...
 
     def signal(
-        self, id: str, signal: Signal[Any] | str, payload: Any = None, *, actor: str = "", traceparent: str = ""
+        self,
+        id: str,
+        signal: Signal[Any] | str,
+        payload: Any = None,
+        *,
+        actor: str = "",
+        traceparent: str = "",
+        incarnation: str | None = None,
     ) -> None:
         """As `Client.signal`."""
-        self._background.run(lambda client: client.signal(id, signal, payload, actor=actor, traceparent=traceparent))
+        told = {"actor": actor, "traceparent": traceparent}
+        self._background.run(lambda client: client.signal(id, signal, payload, incarnation=incarnation, **told))
 
-    def cancel(self, id: str, *, reason: str = "", actor: str = "") -> None:
+    def cancel(self, id: str, *, reason: str = "", actor: str = "", incarnation: str | None = None) -> None:
         """As `Client.cancel`."""
-        self._background.run(lambda client: client.cancel(id, reason=reason, actor=actor))
+        self._background.run(lambda client: client.cancel(id, reason=reason, actor=actor, incarnation=incarnation))
 
     def unblock(self, id: str, *, skip: bool = False, actor: str = "") -> None:
         """As `Client.unblock`."""

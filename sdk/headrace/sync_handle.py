@@ -59,9 +59,9 @@ class SyncHandle(Generic[Output_co]):
         """As `Handle.result`."""
         return self._run(lambda handle: handle.result(timeout))
 
-    def ended(self) -> Snapshot:
+    def ended(self, *, even_if_blocked: bool = False) -> Snapshot:
         """As `Handle.ended`."""
-        return self._run(lambda handle: handle.ended())
+        return self._run(lambda handle: handle.ended(even_if_blocked=even_if_blocked))
 
     def _on(self, client: Client) -> Handle[Output_co]:
         return Handle(client, self.id, self.incarnation, self.output_type)

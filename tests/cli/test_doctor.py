@@ -162,6 +162,21 @@ class TestQuarantine:
         assert outcome.json["retried"] == []
         assert "no instance of id 'nobody'" in outcome.json["refused"][gone]
 
+    def test_all_are_put_back_in_the_order_they_came(
+        self, headrace: Headrace, here: tuple[str, ...], link: Link, opened: Namespace
+    ) -> None:
+        part = opened.all_partitions[0]
+        ids: list[str] = []
+        for n in range(3):
+            (id,) = exchange(link, [quarantine.write(part, "events", "1-1", "", "it is bad", {b"m": str(n).encode()})])
+            ids.append(f"0:{id.decode()}")
+        assert headrace("quarantine", "retry", "--all", *here, "--json").json["retried"] == ids
+        assert [fields for _, fields in call(link, "XRANGE", part.events, "-", "+")] == [
+            [b"m", b"0"],
+            [b"m", b"1"],
+            [b"m", b"2"],
+        ]
+
 
 def _refuse(*_: object, **__: object) -> None:
     import typer

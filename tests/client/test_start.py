@@ -15,6 +15,7 @@ from headrace_broker.definitions import Definition
 from headrace_broker.errors import (
     FlowNotFound,
     InstanceExists,
+    InstanceFinished,
     InvalidInstanceId,
     PayloadMismatch,
     PayloadNotSerializable,
@@ -72,6 +73,27 @@ async def test_an_ended_id_is_free(client: Client, hand: Hand) -> None:
     hand.complete(second, "second")
     assert (await first.result(5), await second.result(5)) == ("first", "second")
     assert await client.handle("a").result(5) == "second"
+
+
+async def test_a_handle_of_an_earlier_use_touches_no_later_one(client: Client, hand: Hand) -> None:
+    first = await client.start(loose, 1, id="a")
+    hand.complete(first, "first")
+    second = await client.start(loose, 2, id="a")
+    with pytest.raises(InstanceFinished, match="used anew"):
+        await first.cancel()
+    with pytest.raises(InstanceFinished):
+        await first.signal("x")
+    assert hand.call("XLEN", hand.keys("a").events) == 0
+    await second.cancel()
+    assert hand.call("XLEN", hand.keys("a").events) == 1
+
+
+async def test_deleting_an_earlier_use_by_force_cancels_no_later_one(client: Client, hand: Hand) -> None:
+    first = await client.start(loose, 1, id="a")
+    hand.complete(first, "first")
+    await client.start(loose, 2, id="a")
+    await client.delete("a", first.incarnation, force=True)
+    assert (await client.get("a")).status == "queued"
 
 
 @pytest.mark.parametrize("id", ["", "a\x00b", "x" * 257])

@@ -196,7 +196,7 @@ class TestWhatGoes:
         bench.register(flows.chain("a", flow="f"))
         orchestrator, hand = bench.orchestrator(), bench.hand()
         incarnation = ended(bench, orchestrator, hand, "c")
-        names = [bench.part.value(incarnation, str(n)) for n in range(5 * LARGE_VALUES)]
+        names = [bench.part.value(incarnation, str(n)) for n in range(40 * LARGE_VALUES)]
         bench.ask(*(("SET", name, "x") for name in names), ("SADD", bench.part.large(incarnation), *names))
         bench.delete("c")
         slices = list[int]()

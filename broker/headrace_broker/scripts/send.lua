@@ -4,12 +4,14 @@
 --       5 names of the large values l:<inc> (any key of the slot if inline)
 -- ARGV  1 message   2 answer's life (ms)   3 large value ('' if inline)   4 the incarnation in its key ('' if inline)
 --       5 the definitions that may get it, by hash with spaces between; '*' for any
+--       6 the only incarnation that is meant ('' for the newest)
 -- Returns {"sent", incarnation} | {"unknown", ""} | {"ended", status} | {"moved", incarnation}: the id was used anew
--- since the caller read the incarnation for its large value; it asks again | {"refused", definition}: not one of ARGV 5.
+-- since the caller read the incarnation for its large value; it asks again | {"refused", definition}: not one of ARGV 5 | {"superseded", incarnation}: not ARGV 6.
 local answered = redis.call('GET', KEYS[3])
 if answered then return {'sent', answered} end
 local header = redis.call('HMGET', KEYS[1], 'inc', 'status', 'def')
 if not header[1] then return {'unknown', ''} end
+if ARGV[6] ~= '' and ARGV[6] ~= header[1] then return {'superseded', header[1]} end
 local status = header[2]
 if status == 'completed' or status == 'failed' or status == 'cancelled' or status == 'terminated' or status == 'cancelling' then
   return {'ended', status}

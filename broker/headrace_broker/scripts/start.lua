@@ -20,8 +20,10 @@ local function start(header_key, request_key, names_key, id, incarnation, messag
       if conflict == 'use_existing' then return {'existing', header[1], header[3], status} end
       return {'exists', header[1], header[3], status}
     end
-    redis.call('RENAME', header_key, KEYS[4] .. header[1])
   end
+  -- First what needs memory: a full server lets a script go on that began with a write which needs none, as RENAME.
+  redis.call('SET', request_key, incarnation, 'PX', life)
+  if header[1] then redis.call('RENAME', header_key, KEYS[4] .. header[1]) end
   local member = incarnation .. ' ' .. id
   redis.call('HSET', header_key, 'inc', incarnation, 'flow', flow, 'def', definition, 'status', 'queued', 'created', created, 'run', '1')
   if actor ~= '' then redis.call('HSET', header_key, 'actor', actor) end
@@ -34,7 +36,6 @@ local function start(header_key, request_key, names_key, id, incarnation, messag
     redis.call('SADD', names_key, large_key)
   end
   redis.call('XADD', KEYS[1], '*', 'm', message)
-  redis.call('SET', request_key, incarnation, 'PX', life)
   return {'started', incarnation, flow, 'queued'}
 end
 

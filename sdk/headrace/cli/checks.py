@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Final, Literal
 
 from headrace_broker.checks import MEND_POLICY, OLDEST_REDIS, POLICY
@@ -106,9 +107,16 @@ def memory(facts: Facts) -> Iterator[Finding]:
     share = f"{used / limit:.0%} of its {limit / 1e6:,.0f} MB"
     mend = "Raise maxmemory (redis-cli CONFIG SET maxmemory …), or keep ended instances for a shorter time."
     if used >= limit * MEMORY_FULL:
-        yield Finding("memory_full", "error", f"The server uses {share}: above 85% new instances are refused.", mend)
+        yield Finding(
+            "memory_full", "error", f"The server uses {share}: at 100% starts and results are refused, and wait.", mend
+        )
     else:
-        yield Finding("memory_high", "warning", f"The server uses {share}: above 85% new instances are refused.", mend)
+        yield Finding(
+            "memory_high",
+            "warning",
+            f"The server uses {share}: at 100% starts and results are refused, and wait.",
+            mend,
+        )
 
 
 def clock(facts: Facts, offset_ms: int) -> Iterator[Finding]:
@@ -281,7 +289,7 @@ def blocked(facts: Facts) -> Iterator[Finding]:
     count = sum(part.blocked for part in facts.partitions or ())
     if count:
         newest = _listed([f"{one.id} ({(one.reason or '').rstrip('.')})" for one in facts.blocked])
-        which = facts.blocked[0].id if facts.blocked else "ID"
+        which = quote(facts.blocked[0].id) if facts.blocked else "ID"
         yield Finding(
             "instances_blocked",
             "error",

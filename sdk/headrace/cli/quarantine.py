@@ -148,9 +148,9 @@ async def _each(
     done: list[str] = []
     refused: dict[str, str] = {}
 
-    async def attempt(id: str, item: Quarantined | None) -> None:
+    async def attempt(id: str) -> None:
         try:
-            await act(client, item or await _read(client, id))
+            await act(client, await _read(client, id))
             done.append(id)
         except (ConfigurationError, ServerUnreachable):
             raise
@@ -159,16 +159,23 @@ async def _each(
 
     if ids is not None:
         for id in ids:
-            await attempt(id, None)
+            await attempt(id)
         return done, refused
+    for id in reversed(await _all_ids(client)):  # oldest first: signals are taken in the order they are put back
+        await attempt(id)
+    return done, refused
+
+
+async def _all_ids(client: Client) -> list[str]:
+    """Newest first."""
+    ids: list[str] = []
     cursor: str | None = None
     while True:
         page = await _page(client, _PAGE, cursor)
-        for item in page.items:
-            await attempt(item.id, item)
+        ids += [item.id for item in page.items]
         cursor = page.cursor
         if cursor is None:
-            return done, refused
+            return ids
 
 
 def _report(verb: str, done: Sequence[str], refused: Mapping[str, str], as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -145,7 +146,7 @@ def _parked(snapshot: Snapshot) -> str:
     count = f"{snapshot.parked} event{'s' if snapshot.parked != 1 else ''}"
     if snapshot.guilty:
         count += ", the first of which could not be applied"
-    return f"{count}; when the reason is mended: headrace unblock {snapshot.id}"
+    return f"{count}; when the reason is mended: headrace unblock {quote(snapshot.id)}"
 
 
 def summary(item: Snapshot) -> dict[str, Any]:
