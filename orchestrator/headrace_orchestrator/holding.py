@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from headrace_broker.backoff import Backoff
 from headrace_broker.clock import ServerClock
 from headrace_broker.commit import HIGHEST_ID, ORIGIN
 from headrace_broker.connection import Connector, Link, exchange
@@ -74,8 +75,8 @@ class Holding:
         self._repair: Repair | None = None
         self._damaged = False
         """Whether a commit was damaged, or an acquisition refused for damage, since the last repair was finished."""
-        self._failures = 0
-        self._failed_at = monotonic()
+        self._backoff = Backoff(random, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._failed_at = float("-inf")
         self._streams: Sequence[str] = ()
         self._timers_from = 0.0
         self._cursor_committed_at = monotonic()
@@ -255,10 +256,10 @@ class Holding:
         self.drop()
         now = self._monotonic()
         if now - self._failed_at > _FORGET_FAILURES_SECONDS:
-            self._failures = 0
-        pause = _PAUSE_SECONDS * 2 ** (self._failures - 1) if self._failures else 0.0
-        self._try_at = now + min(pause, _LONGEST_PAUSE_SECONDS)
-        self._failures = min(self._failures + 1, 20)
+            self._backoff.reset()
+            self._try_at = now
+        else:
+            self._try_at = now + self._backoff.next()
         self._failed_at = now
 
     def drop(self) -> None:

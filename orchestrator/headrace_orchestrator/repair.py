@@ -24,7 +24,6 @@ from headrace_broker.records import Token
 
 from .condition import texts
 from .engine.model import Instance
-from .engine.program import UNFIT
 from .inbox import Item
 from .loader import Programs, load_instances
 
@@ -91,7 +90,7 @@ class Repair:
         held = [(instance, id, token) for instance in instances for id, token in _tokens(instance) if token.dispatch]
         if not held:
             return []
-        all_streams = self._all_streams(link)
+        all_streams = texts(call(link, "SMEMBERS", self._queues))
         asked: list[Command] = []
         counts: list[int] = []
         for instance, _, token in held:
@@ -107,16 +106,11 @@ class Repair:
                 lost.append(_handed_back(instance, id, token))
         return lost
 
-    def _all_streams(self, link: Link) -> list[str]:
-        return texts(call(link, "SMEMBERS", self._queues))
-
     def _streams(self, instance: Instance, token: Token, all_streams: list[str]) -> list[str]:
-        """The stream of the token's task; any, if its definition is missing."""
+        """The stream of the token's task; any, if its definition is missing or the token does not fit it."""
         program = self._programs.get(instance.definition)
-        try:
-            return all_streams if program is None else [program.nodes[token.node].spec.call.stream]
-        except UNFIT:  # a token that does not fit its definition: what it leads to is the engine's to find
-            return all_streams
+        stream = None if program is None else program.stream(token.node)
+        return all_streams if stream is None else [stream]
 
 
 def _tokens(instance: Instance) -> Iterator[tuple[int, Token]]:

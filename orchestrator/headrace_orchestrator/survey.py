@@ -67,10 +67,7 @@ class Survey:
             if 0 in owned:
                 yield from self._trim_signals()
             yield from self._awaiting.look(owned)
-        except (
-            ServerError,
-            MessageError,
-        ) as error:  # such as a server that refuses to trim: leases are judged all the same
+        except (ServerError, MessageError) as error:  # what was counted holds: leases are judged by it all the same
             log.warning("Raw signals were not trimmed, or definitions not looked for: %s", error)
         return Found(lengths, frozenset(stream for worker in workers for stream in worker.streams))
 
