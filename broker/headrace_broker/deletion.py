@@ -14,8 +14,9 @@ from typing import Final, NamedTuple, cast
 from . import messages, scripting
 from .connection import Command
 from .conversations import Conversation, ask
-from .errors import Fenced, InstanceNotEnded, InstanceNotFound
+from .errors import Fenced, InstanceNotEnded
 from .ids import check_instance_id, new_request_id
+from .instances import unknown
 from .keys import PartitionKeys, RetainedClass
 from .messages import DeleteMessage
 from .namespace import Namespace
@@ -68,10 +69,7 @@ class DeleteRequest:
                     status=status,
                 )
             case _:
-                raise InstanceNotFound(
-                    f"No instance of id {self.instance!r} is known. List those there are: headrace ls",
-                    instance=self.instance,
-                )
+                raise unknown(self.instance)
 
 
 class Forgotten(NamedTuple):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from .errors import MessageError
+from .errors import InstanceNotFound, MessageError
 from .keys import RetainedClass
 
 Status = Literal[
@@ -83,3 +83,10 @@ def parse_timer_member(member: bytes) -> tuple[str, int, int, str]:
         return incarnation, int(token), int(number), instance
     except (ValueError, UnicodeDecodeError):
         raise MessageError(f"Not a timer: {member!r}.") from None
+
+
+def unknown(instance: str) -> InstanceNotFound:
+    """The error that tells that no instance has that id."""
+    return InstanceNotFound(
+        f"No instance of id {instance!r} is known. List those there are: headrace ls", instance=instance
+    )

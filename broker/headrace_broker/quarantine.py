@@ -33,7 +33,7 @@ from .errors import (
     QuarantineEntryNotFound,
     QuarantineRetryRefused,
 )
-from .ids import new_request_id
+from .ids import entry_key, new_request_id
 from .keys import PartitionKeys
 from .messages import FIELD, Message
 from .namespace import Namespace
@@ -278,5 +278,4 @@ def _moment(entry: str) -> datetime:
 
 
 def _place(entry: Quarantined) -> _Place:
-    milliseconds, _, number = entry.entry.partition("-")
-    return _Place(int(milliseconds), int(number), entry.partition)
+    return _Place(*entry_key(entry.entry), entry.partition)

@@ -12,8 +12,9 @@ from . import history, records
 from .connection import Command, raise_error
 from .conversations import Conversation, ask, ask_together
 from .definitions import Definition
-from .errors import InstanceNotFound, InvalidRequest, MessageError, ServerError
+from .errors import InvalidRequest, MessageError, ServerError
 from .ids import check_instance_id
+from .instances import unknown
 from .keys import PartitionKeys
 from .namespace import Namespace
 from .registry import load_definition
@@ -60,9 +61,7 @@ def read_header(namespace: Namespace, instance: str, incarnation: str | None = N
         (fields,) = yield from ask(("HGETALL", keys.archive(incarnation)))
         if fields:
             return decode_header(instance, fields)
-    raise InstanceNotFound(
-        f"No instance of id {instance!r} is known. List those there are: headrace ls", instance=instance
-    )
+    raise unknown(instance)
 
 
 def read_snapshot(namespace: Namespace, instance: str, incarnation: str | None = None) -> Conversation[Snapshot]:

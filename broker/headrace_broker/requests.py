@@ -19,11 +19,11 @@ from .errors import (
     InstanceExists,
     InstanceFinished,
     InstanceNotBlocked,
-    InstanceNotFound,
     InvalidRequest,
     ServerError,
 )
 from .ids import check_instance_id, new_incarnation, new_request_id
+from .instances import unknown
 from .keys import PartitionKeys
 from .messages import CancelMessage, SignalMessage, StartMessage, UnblockMessage
 from .namespace import Namespace
@@ -189,7 +189,7 @@ class SignalRequest:
                 # A large value lies under the incarnation it belongs to, so that has to be known first.
                 (seen,) = yield from ask(("HGET", keys.header(self.instance), "inc"))
                 if seen is None:
-                    raise _unknown(self.instance)
+                    raise unknown(self.instance)
                 incarnation = seen.decode()
                 continue
             allowed = "*" if awaited is None else " ".join(awaited.definitions(self.name))
@@ -265,7 +265,7 @@ class UnblockRequest:
             ("GET", keys.request(self.request)), ("HGET", keys.header(self.instance), "status")
         )
         if status is None:
-            raise _unknown(self.instance)
+            raise unknown(self.instance)
         if status != b"blocked" and answered is None:
             found = status.decode(errors="replace")
             raise InstanceNotBlocked(
@@ -330,13 +330,7 @@ def _send(
                 status=status,
             )
         case _:
-            raise _unknown(instance)
-
-
-def _unknown(instance: str) -> InstanceNotFound:
-    return InstanceNotFound(
-        f"No instance of id {instance!r} is known. List those there are: headrace ls", instance=instance
-    )
+            raise unknown(instance)
 
 
 def _value_namer(keys: PartitionKeys, incarnation: str) -> Callable[[], str]:

@@ -82,7 +82,7 @@ class Handle(Generic[Output_co]):
         ms = None if timeout is None else parse_duration(timeout)
         try:
             async with asyncio.timeout(None if ms is None else ms / 1000):
-                ended = await self._until_ended()
+                ended = await self.ended()
         except TimeoutError:
             waited = format_duration(ms or 0)
             raise TimeoutError(f"Instance {self.id!r} has not ended after {waited}; it goes on.") from None
@@ -93,9 +93,7 @@ class Handle(Generic[Output_co]):
 
         Raises `InstanceNotFound`, `ServerUnreachable`.
         """
-        return await self._until_ended(even_if_blocked)
 
-    async def _until_ended(self, even_if_blocked: bool = False) -> Snapshot:
         def is_settled(snapshot: Snapshot) -> bool:
             return snapshot.has_ended or (snapshot.status == "blocked" and not even_if_blocked)
 

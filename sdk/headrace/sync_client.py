@@ -181,8 +181,11 @@ class SyncClient:
         incarnation: str | None = None,
     ) -> None:
         """As `Client.signal`."""
-        told = {"actor": actor, "traceparent": traceparent}
-        self._background.run(lambda client: client.signal(id, signal, payload, incarnation=incarnation, **told))
+        self._background.run(
+            lambda client: client.signal(
+                id, signal, payload, actor=actor, traceparent=traceparent, incarnation=incarnation
+            )
+        )
 
     def cancel(self, id: str, *, reason: str = "", actor: str = "", incarnation: str | None = None) -> None:
         """As `Client.cancel`."""
